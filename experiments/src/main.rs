@@ -1,0 +1,8 @@
+//! The `smallfry` program: the framework's command line with the stock plugins.
+#![warn(unused_crate_dependencies)]
+
+use smallfry_plugins as _; // links the stock plugins
+
+fn main() -> std::process::ExitCode {
+    smallfry::cli::main()
+}

@@ -1,0 +1,1 @@
+//! The C interface for metrics loaded from shared libraries.

@@ -1,0 +1,40 @@
+//! smallfry: contrastive self-supervised learning of small vision models.
+//!
+//! The framework defines what plugins implement (backbones, augmentations, objectives, metrics, data sets, optimisers,
+//! schedules), collects them in registries, combines them as an experiment file says, and trains and evaluates. It
+//! names no plugin itself; a program links the plugins it wants and calls [`cli::main`].
+
+extern crate self as smallfry;
+
+pub mod augmentation;
+pub mod backbone;
+pub mod cli;
+pub mod dataset;
+pub mod diagnostic;
+pub mod encoder;
+pub mod metric;
+pub mod objective;
+pub mod optimizer;
+pub mod plan;
+pub mod plugin;
+pub mod registry;
+pub mod schedule;
+pub mod source;
+pub mod tensor;
+
+pub use augmentation::Augmentation;
+pub use backbone::{Backbone, Head};
+pub use dataset::DataSet;
+pub use encoder::Encoder;
+pub use metric::Metric;
+pub use objective::Objective;
+pub use optimizer::Optimizer;
+pub use registry::{Context, Invalid, Plugin};
+pub use schedule::Schedule;
+
+// For the expansion of `plugin!` and for plugin authors, so that a plugin crate needs one dependency.
+pub use dfdx;
+pub use inventory;
+pub use serde;
+pub use smallfry_data as data;
+pub use smallfry_nn as nn;
