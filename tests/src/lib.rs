@@ -1,1 +1,3 @@
 //! The harness of the tests that cross crates.
+
+pub mod golden;
