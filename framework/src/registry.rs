@@ -70,6 +70,12 @@ impl Invalid {
     }
 }
 
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.field, self.reason)
+    }
+}
+
 type Build<K> = fn(&Context, &Source, &str, &str) -> Result<Built<K>, Diagnostic>;
 
 /// A plugin in a registry. `inventory` collects these at link time.
@@ -136,9 +142,12 @@ fn pretty<K: Kind + ?Sized, P: Plugin<K>>(params: &P) -> String {
                 fields.field(*name).with_doc(doc.join("\n"));
             }
         });
-    crate::source::dialect()
+    let text = crate::source::dialect()
         .to_string_pretty(params, config)
-        .expect("plugin parameters are plain data")
+        .expect("plugin parameters are plain data");
+    // Serde knows the struct by its Rust name; the experiment file knows the plugin by its own.
+    let rest = text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    format!("{}{rest}", P::NAME)
 }
 
 /// The text of one field's value within the struct text `(field: value, ..)`.
