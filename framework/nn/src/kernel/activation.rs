@@ -1,0 +1,183 @@
+//! The activations and their derivatives on vectors.
+//!
+//! Kernels take the [`Activation`] as a value and choose once per group of vectors, not per vector: one copy of the
+//! expensive part of a kernel serves all activations.
+
+use super::simd::Simd;
+use crate::network::Activation;
+
+/// Replaces every vector by its activation.
+#[inline(always)]
+pub fn apply<S: Simd, const Q: usize>(s: S, activation: Activation, z: &mut [S::Vector; Q]) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => {
+            for v in z.iter_mut() {
+                *v = s.max(*v, s.zero());
+            }
+        }
+        Activation::Relu6 => {
+            for v in z.iter_mut() {
+                *v = s.min(s.max(*v, s.zero()), s.splat(6.0));
+            }
+        }
+        Activation::HardSwish => {
+            for v in z.iter_mut() {
+                *v = s.mul(*v, hard_sigmoid(s, *v).1);
+            }
+        }
+        Activation::Swish => {
+            for v in z.iter_mut() {
+                *v = s.mul(*v, sigmoid(s, *v));
+            }
+        }
+    }
+}
+
+/// Replaces every `z` by its activation, and every `d` by its product with the derivative at `z`.
+#[inline(always)]
+pub fn gradient<S: Simd, const Q: usize>(
+    s: S,
+    activation: Activation,
+    z: &mut [S::Vector; Q],
+    d: &mut [S::Vector; Q],
+) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => {
+            for (z, d) in z.iter_mut().zip(d) {
+                *d = s.where_greater(*z, s.zero(), *d);
+                *z = s.max(*z, s.zero());
+            }
+        }
+        Activation::Relu6 => {
+            for (z, d) in z.iter_mut().zip(d) {
+                let six = s.splat(6.0);
+                *d = s.where_greater(six, *z, s.where_greater(*z, s.zero(), *d));
+                *z = s.min(s.max(*z, s.zero()), six);
+            }
+        }
+        Activation::HardSwish => {
+            // Where the clamp is not active the derivative is t + z/6, elsewhere t itself (0 or 1).
+            for (z, d) in z.iter_mut().zip(d) {
+                let (open, t) = hard_sigmoid(s, *z);
+                let slope = s.where_equal(open, t, s.mul(*z, s.splat(1.0 / 6.0)));
+                *d = s.mul(*d, s.add(t, slope));
+                *z = s.mul(*z, t);
+            }
+        }
+        Activation::Swish => {
+            // σ + z σ (1 − σ)
+            for (z, d) in z.iter_mut().zip(d) {
+                let t = sigmoid(s, *z);
+                let a = s.mul(*z, t);
+                let slope = s.add(t, s.sub(a, s.mul(a, t)));
+                *d = s.mul(*d, slope);
+                *z = a;
+            }
+        }
+    }
+}
+
+/// z/6 + 1/2, and that between 0 and 1.
+#[inline(always)]
+fn hard_sigmoid<S: Simd>(s: S, z: S::Vector) -> (S::Vector, S::Vector) {
+    let open = s.fmadd(z, s.splat(1.0 / 6.0), s.splat(0.5));
+    (open, s.min(s.max(open, s.zero()), s.splat(1.0)))
+}
+
+/// 1 / (1 + exp(−z)).
+#[inline(always)]
+fn sigmoid<S: Simd>(s: S, z: S::Vector) -> S::Vector {
+    let one = s.splat(1.0);
+    s.div(one, s.add(one, s.exp(s.sub(s.zero(), z))))
+}
+
+/// The activation of one number; the vectors' formulas, for the few places that are not worth a vector.
+pub fn scalar(activation: Activation, z: f32) -> f32 {
+    match activation {
+        Activation::Identity => z,
+        Activation::Relu => z.max(0.0),
+        Activation::Relu6 => z.clamp(0.0, 6.0),
+        Activation::HardSwish => z * (z / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::Swish => z / (1.0 + (-z).exp()),
+    }
+}
+
+/// The derivative of the activation at `z`.
+pub fn scalar_slope(activation: Activation, z: f32) -> f32 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Relu => f32::from(z > 0.0),
+        Activation::Relu6 => f32::from(z > 0.0 && z < 6.0),
+        Activation::HardSwish if z <= -3.0 => 0.0,
+        Activation::HardSwish if z >= 3.0 => 1.0,
+        Activation::HardSwish => z / 3.0 + 0.5,
+        Activation::Swish => {
+            let t = 1.0 / (1.0 + (-z).exp());
+            t + z * t * (1.0 - t)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::simd::{Kernel, Level};
+
+    struct Both<'a>(Activation, &'a [f32; 16], &'a mut [[f32; 16]; 3]);
+
+    impl Kernel for Both<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self, s: S) {
+            // SAFETY: the arrays have 16 numbers, a multiple of the lanes.
+            unsafe {
+                for i in (0..16).step_by(S::LANES) {
+                    let z = s.load(self.1.as_ptr().add(i));
+                    let mut a = [z];
+                    apply(s, self.0, &mut a);
+                    s.store(self.2[0].as_mut_ptr().add(i), a[0]);
+                    let (mut a, mut d) = ([z], [s.splat(2.0)]);
+                    gradient(s, self.0, &mut a, &mut d);
+                    s.store(self.2[1].as_mut_ptr().add(i), a[0]);
+                    s.store(self.2[2].as_mut_ptr().add(i), d[0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_agree_with_the_formulas_and_their_differences() {
+        let all = [
+            Activation::Identity,
+            Activation::Relu,
+            Activation::Relu6,
+            Activation::HardSwish,
+            Activation::Swish,
+        ];
+        // None of the points is within the step of a kink.
+        let z: [f32; 16] = std::array::from_fn(|i| (i as f32 - 7.6) * 1.1);
+        for level in Level::available() {
+            for activation in all {
+                let mut out = [[0.0; 16]; 3];
+                // SAFETY: the arguments are arrays.
+                unsafe { level.run(Both(activation, &z, &mut out)) };
+                for i in 0..16 {
+                    let a = scalar(activation, z[i]);
+                    let h = 1e-2;
+                    let slope =
+                        (scalar(activation, z[i] + h) - scalar(activation, z[i] - h)) / 0.02;
+                    assert!((out[0][i] - a).abs() < 1e-5, "{level} {activation:?}");
+                    assert!((out[1][i] - a).abs() < 1e-5, "{level} {activation:?}");
+                    assert!(
+                        (out[2][i] - 2.0 * slope).abs() < 1e-3,
+                        "{level} {activation:?}"
+                    );
+                    assert!((scalar_slope(activation, z[i]) - slope).abs() < 1e-3);
+                }
+            }
+        }
+    }
+}

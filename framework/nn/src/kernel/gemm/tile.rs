@@ -1,0 +1,389 @@
+//! The register tiles of the matrix products.
+//!
+//! A tile is MR rows by NV vectors of accumulators; its size is a compile-time constant, so that the accumulators stay in
+//! registers. Heights favour multiples of seven, the widths of all maps at 224×224.
+
+use std::ops::Range;
+
+use super::{
+    super::{
+        activation,
+        simd::{Kernel, Level, Simd},
+    },
+    Epilogue, Right,
+};
+
+/// Widest panel in vectors.
+fn widest(level: Level) -> usize {
+    match level.name() {
+        "avx512" => 4,
+        "avx2" => 2,
+        _ => 1,
+    }
+}
+
+/// The panels of `n` columns: first column and number of vectors, the widest first.
+pub(super) fn cut(level: Level, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let lanes = level.lanes();
+    let vectors = n.div_ceil(lanes);
+    let panels = vectors.div_ceil(widest(level)).max(1);
+    let (narrow, wide) = (vectors / panels, vectors % panels);
+    let mut column = 0;
+    (0..panels).filter(move |_| n > 0).map(move |i| {
+        let first = column;
+        let count = narrow + usize::from(i < wide);
+        column += count * lanes;
+        (first, count)
+    })
+}
+
+/// One panel: all rows of A against a few columns of B.
+struct Panel<'a, const MR: usize, const NV: usize> {
+    m: usize,
+    k: usize,
+    /// Columns of C, at most those of the panel.
+    n: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    ldb: usize,
+    c: *mut f32,
+    ldc: usize,
+    column: usize,
+    epilogue: &'a Epilogue,
+    /// B has whole vectors also where C ends within one.
+    padded: bool,
+}
+
+impl<const MR: usize, const NV: usize> Kernel for Panel<'_, MR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        // SAFETY: the caller's promise: `gemm`'s, for one panel.
+        unsafe {
+            if self.n == NV * S::LANES {
+                self.rows::<S, false, false>(s);
+            } else if self.padded {
+                self.rows::<S, true, false>(s);
+            } else {
+                self.rows::<S, true, true>(s);
+            }
+        }
+    }
+}
+
+impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const MASK_C: bool, const MASK_B: bool>(&self, s: S) {
+        let mut i = 0;
+        // SAFETY: rows i.. of A and C, within m.
+        unsafe {
+            while i + MR <= self.m {
+                self.tile::<S, MR, MASK_C, MASK_B>(s, i);
+                i += MR;
+            }
+            while i + 4 <= self.m {
+                self.tile::<S, 4, MASK_C, MASK_B>(s, i);
+                i += 4;
+            }
+            while i < self.m {
+                self.tile::<S, 1, MASK_C, MASK_B>(s, i);
+                i += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const MASK_C: bool, const MASK_B: bool>(
+        &self,
+        s: S,
+        row: usize,
+    ) {
+        let e = self.epilogue;
+        let mask = s.mask(self.n - (NV - 1) * S::LANES);
+        // SAFETY: rows row..row + R; the last vector is masked where the columns end within it.
+        unsafe {
+            let load = |p: *const f32, j: usize| {
+                if MASK_C && j + 1 == NV {
+                    s.load_masked(p.add(j * S::LANES), mask)
+                } else {
+                    s.load(p.add(j * S::LANES))
+                }
+            };
+            let mut tile = [[s.zero(); NV]; R];
+            if !e.start.is_null() {
+                for j in 0..NV {
+                    let v = load(e.start.add(self.column), j);
+                    for row in &mut tile {
+                        row[j] = v;
+                    }
+                }
+            }
+            let (a, mut b) = (self.a.add(row * self.lda), self.b);
+            for k in 0..self.k {
+                let mut v = [s.zero(); NV];
+                for (j, v) in v.iter_mut().enumerate() {
+                    let p = b.add(j * S::LANES);
+                    *v = if MASK_B && j + 1 == NV {
+                        s.load_masked(p, mask)
+                    } else {
+                        s.load(p)
+                    };
+                }
+                for (i, row) in tile.iter_mut().enumerate() {
+                    let x = s.splat(*a.add(i * self.lda + k));
+                    for j in 0..NV {
+                        row[j] = s.fmadd(x, v[j], row[j]);
+                    }
+                }
+                b = b.add(self.ldb);
+            }
+            let c = self.c.add(row * self.ldc);
+            if e.accumulate {
+                for (i, row) in tile.iter_mut().enumerate() {
+                    for (j, v) in row.iter_mut().enumerate() {
+                        *v = s.add(*v, load(c.add(i * self.ldc), j));
+                    }
+                }
+            }
+            for row in &mut tile {
+                activation::apply(s, e.activation, row);
+            }
+            for (i, row) in tile.iter().enumerate() {
+                for (j, &v) in row.iter().enumerate() {
+                    let p = c.add(i * self.ldc + j * S::LANES);
+                    if MASK_C && j + 1 == NV {
+                        s.store_masked(p, v, mask);
+                    } else {
+                        s.store(p, v);
+                    }
+                }
+            }
+            if !e.sum.is_null() {
+                for j in 0..NV {
+                    let (mut sum, mut squares) = (
+                        load(e.sum.add(self.column), j),
+                        load(e.squares.add(self.column), j),
+                    );
+                    for row in &tile {
+                        sum = s.add(sum, row[j]);
+                        squares = s.fmadd(row[j], row[j], squares);
+                    }
+                    let at = self.column + j * S::LANES;
+                    if MASK_C && j + 1 == NV {
+                        s.store_masked(e.sum.add(at), sum, mask);
+                        s.store_masked(e.squares.add(at), squares, mask);
+                    } else {
+                        s.store(e.sum.add(at), sum);
+                        s.store(e.squares.add(at), squares);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// C (+)= A·B over the inner range `depth` of `k`.
+///
+/// # Safety
+/// As [`gemm`](super::gemm).
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the customary arguments of a matrix product"
+)]
+pub(super) unsafe fn panels(
+    level: Level,
+    m: usize,
+    depth: Range<usize>,
+    k: usize,
+    n: usize,
+    a: *const f32,
+    lda: usize,
+    b: Right,
+    c: *mut f32,
+    ldc: usize,
+    epilogue: &Epilogue,
+) {
+    for (column, vectors) in cut(level, n) {
+        let width = vectors * level.lanes();
+        // SAFETY: the panel lies within the operands, by the caller's promise.
+        unsafe {
+            let (b, ldb, padded) = match b {
+                Right::Packed(p) => (p.add(k * column + depth.start * width), width, true),
+                Right::Rows(p, ldb) => (p.add(depth.start * ldb + column), ldb, false),
+            };
+            macro_rules! run {
+                ($mr:literal, $nv:literal) => {
+                    level.run(Panel::<$mr, $nv> {
+                        m,
+                        k: depth.len(),
+                        n: width.min(n - column),
+                        a: a.add(depth.start),
+                        lda,
+                        b,
+                        ldb,
+                        c: c.add(column),
+                        ldc,
+                        column,
+                        epilogue,
+                        padded,
+                    })
+                };
+            }
+            match (level.name(), vectors) {
+                ("avx512", 1) => run!(14, 1),
+                ("avx512", 2) => run!(14, 2),
+                ("avx512", 3) => run!(7, 3),
+                ("avx512", _) => run!(6, 4),
+                ("avx2", 1) => run!(12, 1),
+                ("avx2", _) => run!(6, 2),
+                _ => run!(4, 1),
+            }
+        }
+    }
+}
+
+/// One panel of the product with a transposed left-hand side.
+struct PanelTn<const KR: usize, const NV: usize> {
+    m: usize,
+    k: usize,
+    n: usize,
+    x: *const f32,
+    ldx: usize,
+    d: *const f32,
+    ldd: usize,
+    c: *mut f32,
+    ldc: usize,
+}
+
+impl<const KR: usize, const NV: usize> Kernel for PanelTn<KR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        // SAFETY: the caller's promise: `gemm_tn`'s, for one panel.
+        unsafe {
+            if self.n == NV * S::LANES {
+                self.rows::<S, false>(s);
+            } else {
+                self.rows::<S, true>(s);
+            }
+        }
+    }
+}
+
+impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const MASK: bool>(&self, s: S) {
+        let mut i = 0;
+        // SAFETY: columns i.. of X, rows i.. of C, within k.
+        unsafe {
+            while i + KR <= self.k {
+                self.tile::<S, KR, MASK>(s, i);
+                i += KR;
+            }
+            while i + 4 <= self.k {
+                self.tile::<S, 4, MASK>(s, i);
+                i += 4;
+            }
+            while i < self.k {
+                self.tile::<S, 1, MASK>(s, i);
+                i += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const MASK: bool>(&self, s: S, first: usize) {
+        let mask = s.mask(self.n - (NV - 1) * S::LANES);
+        // SAFETY: columns first..first + R of X; the last vector is masked where D and C end within it.
+        unsafe {
+            let load = |p: *const f32, j: usize| {
+                if MASK && j + 1 == NV {
+                    s.load_masked(p.add(j * S::LANES), mask)
+                } else {
+                    s.load(p.add(j * S::LANES))
+                }
+            };
+            let mut tile = [[s.zero(); NV]; R];
+            let (mut x, mut d) = (self.x.add(first), self.d);
+            for _ in 0..self.m {
+                let mut v = [s.zero(); NV];
+                for (j, v) in v.iter_mut().enumerate() {
+                    *v = load(d, j);
+                }
+                for (i, row) in tile.iter_mut().enumerate() {
+                    let x = s.splat(*x.add(i));
+                    for j in 0..NV {
+                        row[j] = s.fmadd(x, v[j], row[j]);
+                    }
+                }
+                x = x.add(self.ldx);
+                d = d.add(self.ldd);
+            }
+            for (i, row) in tile.iter().enumerate() {
+                let p = self.c.add((first + i) * self.ldc);
+                for (j, &v) in row.iter().enumerate() {
+                    let sum = s.add(load(p, j), v);
+                    if MASK && j + 1 == NV {
+                        s.store_masked(p.add(j * S::LANES), sum, mask);
+                    } else {
+                        s.store(p.add(j * S::LANES), sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// C += Xᵀ·D.
+///
+/// # Safety
+/// As [`gemm_tn`](super::gemm_tn).
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the customary arguments of a matrix product"
+)]
+pub(super) unsafe fn panels_tn(
+    level: Level,
+    m: usize,
+    k: usize,
+    n: usize,
+    x: *const f32,
+    ldx: usize,
+    d: *const f32,
+    ldd: usize,
+    c: *mut f32,
+    ldc: usize,
+) {
+    for (column, vectors) in cut(level, n) {
+        // SAFETY: the panel lies within the operands, by the caller's promise.
+        unsafe {
+            macro_rules! run {
+                ($kr:literal, $nv:literal) => {
+                    level.run(PanelTn::<$kr, $nv> {
+                        m,
+                        k,
+                        n: (vectors * level.lanes()).min(n - column),
+                        x,
+                        ldx,
+                        d: d.add(column),
+                        ldd,
+                        c: c.add(column),
+                        ldc,
+                    })
+                };
+            }
+            match (level.name(), vectors) {
+                ("avx512", 1) => run!(16, 1),
+                ("avx512", 2) => run!(12, 2),
+                ("avx512", 3) => run!(8, 3),
+                ("avx512", _) => run!(6, 4),
+                ("avx2", 1) => run!(12, 1),
+                ("avx2", _) => run!(6, 2),
+                _ => run!(4, 1),
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Vectors of AVX-512 and of AVX2 with FMA.
+//!
+//! The functions of the instruction sets are safe only where the compiler knows the features. Here it does not until
+//! everything is inlined into the entry functions, hence the `unsafe` blocks; what makes them sound is that a token of
+//! these types exists only inside the entry functions.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Sixteen lanes: AVX-512 F, VL, BW and DQ.
+#[derive(Clone, Copy)]
+pub struct Avx512(());
+
+/// Eight lanes: AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+/// Runs a kernel with AVX-512.
+///
+/// # Safety
+/// The processor must have the features; and as [`Kernel::run`].
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run(Avx512(())) }
+}
+
+/// Runs a kernel with AVX2 and FMA.
+///
+/// # Safety
+/// The processor must have the features; and as [`Kernel::run`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run(Avx2(())) }
+}
+
+/// An expression of intrinsics.
+macro_rules! intrinsic {
+    ($e:expr) => {
+        // SAFETY: `self` exists, so the processor has the instructions; memory is the caller's promise.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+    type Mask = __mmask16;
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        intrinsic!(_mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        intrinsic!(_mm512_loadu_ps(p))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        intrinsic!(_mm512_storeu_ps(p, v))
+    }
+
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> __mmask16 {
+        if lanes >= 16 { !0 } else { (1 << lanes) - 1 }
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: __mmask16) -> __m512 {
+        intrinsic!(_mm512_maskz_loadu_ps(mask, p))
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, v: __m512, mask: __mmask16) {
+        intrinsic!(_mm512_mask_storeu_ps(p, mask, v))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fmadd(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        intrinsic!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn where_greater(self, a: __m512, b: __m512, x: __m512) -> __m512 {
+        intrinsic!(_mm512_maskz_mov_ps(
+            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b),
+            x
+        ))
+    }
+
+    #[inline(always)]
+    fn where_equal(self, a: __m512, b: __m512, x: __m512) -> __m512 {
+        intrinsic!(_mm512_maskz_mov_ps(
+            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b),
+            x
+        ))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_roundscale_ps::<0>(a))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_scalef_ps(_mm512_set1_ps(1.0), a))
+    }
+}
+
+/// Eight ones, then eight zeros: a window of eight is the mask of the first lanes.
+static WINDOW: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl Simd for Avx2 {
+    type Vector = __m256;
+    type Mask = __m256i;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        intrinsic!(_mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        intrinsic!(_mm256_loadu_ps(p))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        intrinsic!(_mm256_storeu_ps(p, v))
+    }
+
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> __m256i {
+        let window = &WINDOW[8 - lanes.min(8)..][..8];
+        intrinsic!(_mm256_loadu_si256(window.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: __m256i) -> __m256 {
+        intrinsic!(_mm256_maskload_ps(p, mask))
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, v: __m256, mask: __m256i) {
+        intrinsic!(_mm256_maskstore_ps(p, mask, v))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fmadd(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        intrinsic!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn where_greater(self, a: __m256, b: __m256, x: __m256) -> __m256 {
+        intrinsic!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), x))
+    }
+
+    #[inline(always)]
+    fn where_equal(self, a: __m256, b: __m256, x: __m256) -> __m256 {
+        intrinsic!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(a, b), x))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_round_ps::<
+            { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+        >(a))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
+            _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127))
+        )))
+    }
+}
