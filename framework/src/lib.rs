@@ -8,11 +8,13 @@ extern crate self as smallfry;
 
 pub mod augmentation;
 pub mod backbone;
+pub mod checkpoint;
 pub mod cli;
 pub mod dataset;
 pub mod diagnostic;
 pub mod encoder;
 pub mod failure;
+pub mod log;
 pub mod metric;
 pub mod objective;
 pub mod optimizer;

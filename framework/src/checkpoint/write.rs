@@ -1,0 +1,149 @@
+//! Writing a checkpoint.
+//!
+//! The header is made here and not by the `safetensors` crate, which keeps metadata in a hash map and so writes its
+//! keys in another order every time. Tensors follow in the order of their names, each at a multiple of 8 bytes.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use super::{Checkpoint, Partial, Tensor, Values};
+use crate::failure::{Failure, disk};
+
+/// Writes `checkpoint` to `path`, whole or not at all.
+///
+/// # Errors
+/// The folder is missing, full or not writable.
+pub fn write(checkpoint: &Checkpoint, path: &Path) -> Result<(), Failure> {
+    let mut partial = Partial::create(path)?;
+    stream(checkpoint, &mut partial).map_err(|error| disk("write", path, &error))?;
+    partial.finish()
+}
+
+fn stream(checkpoint: &Checkpoint, out: &mut impl Write) -> io::Result<()> {
+    let order = order(&checkpoint.tensors);
+    let mut header = BTreeMap::from([("__metadata__", json!(checkpoint.metadata))]);
+    let mut end = 0;
+    for (name, tensor) in &order {
+        let start = end;
+        end += size(tensor);
+        header.insert(name, entry(tensor, start, end));
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // The format asks that data start at a multiple of 8 bytes; blanks are its padding.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for (_, tensor) in order {
+        match &tensor.values {
+            Values::Float(values) => copy(values, f32::to_le_bytes, out)?,
+            Values::Integer(values) => copy(values, i64::to_le_bytes, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Integers first and then numbers, by name within each, so that every tensor is aligned to its element type.
+fn order(tensors: &BTreeMap<String, Tensor>) -> Vec<(&str, &Tensor)> {
+    let mut order: Vec<_> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    order.sort_by_key(|(_, tensor)| matches!(tensor.values, Values::Float(_)));
+    order
+}
+
+fn size(tensor: &Tensor) -> usize {
+    match &tensor.values {
+        Values::Float(values) => 4 * values.len(),
+        Values::Integer(values) => 8 * values.len(),
+    }
+}
+
+fn entry(tensor: &Tensor, start: usize, end: usize) -> Value {
+    let dtype = match tensor.values {
+        Values::Float(_) => "F32",
+        Values::Integer(_) => "I64",
+    };
+    json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]})
+}
+
+fn copy<T: Copy, const N: usize>(
+    values: &[T],
+    bytes: fn(T) -> [u8; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut block = Vec::with_capacity(N * values.len().min(1 << 14));
+    for values in values.chunks(1 << 14) {
+        block.clear();
+        values
+            .iter()
+            .for_each(|&v| block.extend_from_slice(&bytes(v)));
+        out.write_all(&block)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::{Dtype, SafeTensors};
+
+    use super::*;
+
+    fn example() -> Checkpoint {
+        let mut checkpoint = Checkpoint::default();
+        for (key, value) in [("epoch", "3"), ("config", "a\n\"b\""), ("seed", "7")] {
+            checkpoint.metadata.insert(key.to_owned(), value.to_owned());
+        }
+        let tensors = &mut checkpoint.tensors;
+        tensors.insert(
+            "encoder_q.w".to_owned(),
+            Tensor::float(vec![1, 3], vec![1.0, -2.5, f32::MIN_POSITIVE]),
+        );
+        tensors.insert(
+            "encoder_q.n".to_owned(),
+            Tensor::integer(vec![], vec![i64::MAX]),
+        );
+        tensors.insert("queue_ptr".to_owned(), Tensor::integer(vec![1], vec![64]));
+        checkpoint
+    }
+
+    fn bytes(checkpoint: &Checkpoint) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        stream(checkpoint, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn others_can_read_it() {
+        let bytes = bytes(&example());
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let w = file.tensor("encoder_q.w").unwrap();
+        assert_eq!((w.dtype(), w.shape()), (Dtype::F32, &[1, 3][..]));
+        assert_eq!(w.data()[..4], 1.0f32.to_le_bytes());
+        let n = file.tensor("encoder_q.n").unwrap();
+        assert_eq!((n.dtype(), n.shape()), (Dtype::I64, &[][..]));
+        assert_eq!(n.data(), i64::MAX.to_le_bytes());
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(metadata.metadata().as_ref().unwrap()["config"], "a\n\"b\"");
+    }
+
+    #[test]
+    fn the_bytes_are_fixed() {
+        let first = bytes(&example());
+        let header = u64::from_le_bytes(first[..8].try_into().unwrap()) as usize;
+        assert_eq!(header % 8, 0);
+        let text = std::str::from_utf8(&first[8..8 + header]).unwrap();
+        assert_eq!(
+            text.trim_end(),
+            concat!(
+                r#"{"__metadata__":{"config":"a\n\"b\"","epoch":"3","seed":"7"},"#,
+                r#""encoder_q.n":{"data_offsets":[0,8],"dtype":"I64","shape":[]},"#,
+                r#""encoder_q.w":{"data_offsets":[16,28],"dtype":"F32","shape":[1,3]},"#,
+                r#""queue_ptr":{"data_offsets":[8,16],"dtype":"I64","shape":[1]}}"#
+            )
+        );
+        assert_eq!(first.len(), 8 + header + 28);
+    }
+}

@@ -1,0 +1,286 @@
+//! `log.jsonl` and `timings.jsonl`: what happened, a JSON object a line.
+//!
+//! `log.jsonl` holds what the plan determines and nothing else: no time, no speed, no host name, so that equal runs
+//! have equal bytes. Speed goes to `timings.jsonl`. Lines are only ever appended; a resumed run first cuts off what
+//! came after its checkpoint, including a last line that a kill cut short.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, disk};
+
+/// The means of further figures by name, such as `acc1` in percent.
+pub type Measures = BTreeMap<String, Option<f64>>;
+
+/// A line of `log.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Entry {
+    /// Training begins.
+    Start {
+        /// Name of the stage.
+        stage: String,
+        /// Images in the data set.
+        samples: usize,
+        /// Epochs to train.
+        epochs: usize,
+        /// Optimiser steps in an epoch.
+        steps_per_epoch: usize,
+        /// The loss of an encoder that tells nothing apart, where the objective has one.
+        chance_loss: Option<f64>,
+    },
+    /// Some steps of an epoch are done.
+    Step {
+        /// Name of the stage.
+        stage: String,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Optimiser steps so far, over all epochs.
+        step: u64,
+        /// Learning rate.
+        lr: f64,
+        /// Mean loss since the last line of the epoch.
+        loss: Option<f64>,
+        /// Means of the objective's other figures.
+        #[serde(flatten)]
+        measures: Measures,
+    },
+    /// An epoch is done.
+    Epoch {
+        /// Name of the stage.
+        stage: String,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Optimiser steps so far, over all epochs.
+        step: u64,
+        /// Learning rate.
+        lr: f64,
+        /// Mean loss of the epoch.
+        loss: Option<f64>,
+        /// Unreadable images that were replaced in this epoch: name and reason, sorted.
+        replaced: Vec<(String, String)>,
+        /// Means of the objective's other figures.
+        #[serde(flatten)]
+        measures: Measures,
+    },
+}
+
+/// A line of `timings.jsonl`: how fast an epoch was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Name of the stage.
+    pub stage: String,
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Length of the epoch in seconds, without its checkpoint.
+    pub seconds: f64,
+    /// Images trained on per second (each gives several views).
+    pub images_per_second: f64,
+    /// Share of the time in which training waited for images, from 0 to 1.
+    pub waiting: f64,
+    /// Time to write the checkpoint in seconds.
+    pub checkpoint_seconds: f64,
+}
+
+/// A file of JSON lines that is being written.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+/// What a line says about its place; every kind of line has these fields or lacks the epoch.
+#[derive(Deserialize)]
+struct Place {
+    stage: String,
+    epoch: Option<usize>,
+    #[serde(default)]
+    event: String,
+}
+
+impl Log {
+    /// Opens the file at `path` for appending, making it where there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| disk("write", path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Appends a line; it is whole or, after a kill, cut short and dropped by [`rewind`].
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn append(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_string(line).expect("log lines are plain data");
+        text.push('\n');
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|error| disk("write", &self.path, &error))
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        self.file
+            .sync_data()
+            .map_err(|error| disk("write", &self.path, &error))
+    }
+}
+
+/// Cuts the file at `path` back to the state after epoch `epochs` (0 for the very start) of `stage`.
+///
+/// Lines of other stages that stand before are kept. Returns whether the last line that belongs to that state was
+/// found, which for a start is always so.
+///
+/// # Errors
+/// The file cannot be read or cut.
+pub fn rewind(path: &Path, stage: &str, epochs: usize) -> Result<bool, Failure> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(epochs == 0),
+        text => text.map_err(|error| disk("read", path, &error))?,
+    };
+    let (mut kept, mut found) = (0, epochs == 0);
+    for line in text.split_inclusive(|&byte| byte == b'\n') {
+        let Ok(place) = serde_json::from_slice::<Place>(line) else {
+            break;
+        };
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        if place.stage == stage {
+            if epochs == 0 || place.epoch.is_some_and(|epoch| epoch > epochs) {
+                break;
+            }
+            found |= place.event != "step" && place.epoch == Some(epochs);
+        }
+        kept += line.len();
+    }
+    if kept < text.len() {
+        let file = OpenOptions::new().write(true).open(path);
+        file.and_then(|file| {
+            file.set_len(kept as u64)?;
+            file.sync_data()
+        })
+        .map_err(|error| disk("write", path, &error))?;
+    }
+    Ok(found)
+}
+
+/// The lines of the file at `path` that can be read; none where there is no file.
+///
+/// # Errors
+/// The file exists but cannot be read.
+pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(|error| disk("read", path, &error))?,
+    };
+    let lines = text.lines();
+    Ok(lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(stage: &str, epoch: usize) -> Entry {
+        Entry::Epoch {
+            stage: stage.to_owned(),
+            epoch,
+            step: 10 * epoch as u64,
+            lr: 0.03,
+            loss: Some(4.25),
+            replaced: vec![("a.jpg".to_owned(), "damaged".to_owned())],
+            measures: Measures::from([("acc1".to_owned(), Some(12.5)), ("acc5".to_owned(), None)]),
+        }
+    }
+
+    fn step(stage: &str, epoch: usize) -> Entry {
+        Entry::Step {
+            stage: stage.to_owned(),
+            epoch,
+            step: 10 * epoch as u64,
+            lr: 0.03,
+            loss: None,
+            measures: Measures::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_it_was_written() {
+        let text = serde_json::to_string(&epoch("pretrain", 2)).unwrap();
+        assert_eq!(
+            text,
+            r#"{"event":"epoch","stage":"pretrain","epoch":2,"step":20,"lr":0.03,"loss":4.25,"replaced":[["a.jpg","damaged"]],"acc1":12.5,"acc5":null}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Entry>(&text).unwrap(),
+            epoch("pretrain", 2)
+        );
+    }
+
+    #[test]
+    fn rewinding_cuts_what_a_checkpoint_does_not_cover() {
+        let folder = std::env::temp_dir().join(format!("smallfry-log-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("log.jsonl");
+        let whole = [
+            step("a", 1),
+            epoch("a", 1),
+            step("b", 1),
+            epoch("b", 1),
+            step("b", 2),
+            epoch("b", 2),
+            step("b", 3),
+        ];
+        for (stage, epochs, found, left) in [
+            ("b", 2, true, 6),
+            ("b", 1, true, 4),
+            ("b", 0, true, 2),
+            ("a", 1, true, 7),
+            ("a", 0, true, 0),
+            ("b", 4, false, 7),
+            ("c", 0, true, 7),
+        ] {
+            let _ = fs::remove_file(&path);
+            let mut log = Log::open(&path).unwrap();
+            whole.iter().for_each(|line| log.append(line).unwrap());
+            log.file
+                .write_all(br#"{"event":"step","stage":"b","ep"#)
+                .unwrap();
+            assert_eq!(
+                rewind(&path, stage, epochs).unwrap(),
+                found,
+                "{stage} {epochs}"
+            );
+            assert_eq!(
+                read::<Entry>(&path).unwrap(),
+                whole[..left],
+                "{stage} {epochs}"
+            );
+            assert!(!fs::read_to_string(&path).unwrap().ends_with("ep"));
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!rewind(&path, "a", 1).unwrap());
+        assert!(rewind(&path, "a", 0).unwrap());
+    }
+}
