@@ -62,6 +62,12 @@ pub trait Learner {
     /// The name of the encoder that is worth evaluating.
     fn evaluated(&self) -> &'static str;
 
+    /// The loss of encoders that tell nothing apart, such as ln(1 + K) against a queue of K: where learning starts
+    /// from, drawn as a line in reports. None where there is no such number.
+    fn chance_loss(&self) -> Option<f64> {
+        None
+    }
+
     /// State beside the encoders, such as a queue, to save.
     fn buffers(&self) -> Vec<Buffer>;
 
