@@ -1,0 +1,373 @@
+//! Colour changes of interleaved RGB pixels.
+//!
+//! Pixels are taken apart in blocks into one array a channel, which the compiler turns into shuffles, so that the
+//! arithmetic of each operation is a plain loop over lanes.
+
+use super::dispatch;
+
+/// Pixels of a block.
+const BLOCK: usize = 64;
+
+/// The channels of a block of pixels.
+struct Block {
+    r: [u8; BLOCK],
+    g: [u8; BLOCK],
+    b: [u8; BLOCK],
+}
+
+/// A change of the colours of a block.
+trait Change {
+    fn apply(&self, block: &mut Block);
+}
+
+/// Applies a change to all pixels.
+#[inline(always)]
+fn change(pixels: &mut [u8], change: &impl Change) {
+    let mut block = Block {
+        r: [0; BLOCK],
+        g: [0; BLOCK],
+        b: [0; BLOCK],
+    };
+    let mut chunks = pixels.chunks_exact_mut(3 * BLOCK);
+    for chunk in &mut chunks {
+        let chunk: &mut [u8; 3 * BLOCK] = chunk.try_into().expect("the chunk has this length");
+        split(chunk, &mut block);
+        change.apply(&mut block);
+        join(&block, chunk);
+    }
+    let rest = chunks.into_remainder();
+    let mut chunk = [0; 3 * BLOCK];
+    chunk[..rest.len()].copy_from_slice(rest);
+    split(&chunk, &mut block);
+    change.apply(&mut block);
+    join(&block, &mut chunk);
+    rest.copy_from_slice(&chunk[..rest.len()]);
+}
+
+#[inline(always)]
+fn split(chunk: &[u8; 3 * BLOCK], block: &mut Block) {
+    for i in 0..BLOCK {
+        block.r[i] = chunk[3 * i];
+        block.g[i] = chunk[3 * i + 1];
+        block.b[i] = chunk[3 * i + 2];
+    }
+}
+
+#[inline(always)]
+fn join(block: &Block, chunk: &mut [u8; 3 * BLOCK]) {
+    for i in 0..BLOCK {
+        chunk[3 * i] = block.r[i];
+        chunk[3 * i + 1] = block.g[i];
+        chunk[3 * i + 2] = block.b[i];
+    }
+}
+
+/// Luma in fixed point (ITU-R 601-2), rounded.
+#[inline(always)]
+fn luma(r: u8, g: u8, b: u8) -> u8 {
+    ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
+}
+
+/// `base + factor * (value - base)` in single precision, clipped to a byte and truncated.
+#[inline(always)]
+fn blend(base: u8, value: u8, factor: f32) -> u8 {
+    let difference = i32::from(value) - i32::from(base);
+    let mixed = (f32::from(base) + factor * difference as f32).clamp(0.0, 255.0);
+    // SAFETY: the value was clamped to 0..=255 and the factor is finite, so it is a number.
+    unsafe { mixed.to_int_unchecked::<i32>() as u8 }
+}
+
+dispatch! {
+    /// Blends every byte with the constant `base`: `base + factor * (byte - base)`.
+    ///
+    /// `factor` must be finite.
+    pub fn blend_constant(pixels: &mut [u8], base: u8, factor: f32) = blend_constant_body;
+}
+
+#[inline(always)]
+fn blend_constant_body(pixels: &mut [u8], base: u8, factor: f32) {
+    for value in pixels {
+        *value = blend(base, *value, factor);
+    }
+}
+
+dispatch! {
+    /// Blends every pixel with its own luma; `factor` must be finite.
+    pub fn blend_luma(pixels: &mut [u8], factor: f32) = blend_luma_body;
+}
+
+struct BlendLuma(f32);
+
+impl Change for BlendLuma {
+    #[inline(always)]
+    fn apply(&self, block: &mut Block) {
+        let mut grey = [0u8; BLOCK];
+        for (i, grey) in grey.iter_mut().enumerate() {
+            *grey = luma(block.r[i], block.g[i], block.b[i]);
+        }
+        for channel in [&mut block.r, &mut block.g, &mut block.b] {
+            for i in 0..BLOCK {
+                channel[i] = blend(grey[i], channel[i], self.0);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn blend_luma_body(pixels: &mut [u8], factor: f32) {
+    change(pixels, &BlendLuma(factor));
+}
+
+dispatch! {
+    /// Replaces every pixel by its luma.
+    pub fn greyscale(pixels: &mut [u8]) = greyscale_body;
+}
+
+struct Greyscale;
+
+impl Change for Greyscale {
+    #[inline(always)]
+    fn apply(&self, block: &mut Block) {
+        for i in 0..BLOCK {
+            let grey = luma(block.r[i], block.g[i], block.b[i]);
+            block.r[i] = grey;
+            block.g[i] = grey;
+            block.b[i] = grey;
+        }
+    }
+}
+
+#[inline(always)]
+fn greyscale_body(pixels: &mut [u8]) {
+    change(pixels, &Greyscale);
+}
+
+dispatch! {
+    /// The sum of the luma of all pixels.
+    pub fn luma_sum(pixels: &[u8]) -> u64 = luma_sum_body;
+}
+
+#[inline(always)]
+fn luma_sum_body(pixels: &[u8]) -> u64 {
+    let mut total = 0;
+    let mut block = Block {
+        r: [0; BLOCK],
+        g: [0; BLOCK],
+        b: [0; BLOCK],
+    };
+    let chunks = pixels.chunks_exact(3 * BLOCK);
+    for pixel in chunks.remainder().chunks_exact(3) {
+        total += u64::from(luma(pixel[0], pixel[1], pixel[2]));
+    }
+    for chunk in chunks {
+        split(chunk.try_into().expect("the chunk has this length"), &mut block);
+        let mut sum = 0u32;
+        for i in 0..BLOCK {
+            sum += u32::from(luma(block.r[i], block.g[i], block.b[i]));
+        }
+        total += u64::from(sum);
+    }
+    total
+}
+
+dispatch! {
+    /// Turns the hue of every pixel by `shift` / 256 of a circle, through eight-bit HSV and back.
+    pub fn shift_hue(pixels: &mut [u8], shift: u8) = shift_hue_body;
+}
+
+struct ShiftHue(u8);
+
+impl Change for ShiftHue {
+    #[inline(always)]
+    fn apply(&self, block: &mut Block) {
+        for i in 0..BLOCK {
+            let (hue, saturation, value) = hsv(block.r[i], block.g[i], block.b[i]);
+            let hue = hue.wrapping_add(self.0);
+            let (r, g, b) = rgb(hue, saturation, value);
+            block.r[i] = r;
+            block.g[i] = g;
+            block.b[i] = b;
+        }
+    }
+}
+
+#[inline(always)]
+fn shift_hue_body(pixels: &mut [u8], shift: u8) {
+    change(pixels, &ShiftHue(shift));
+}
+
+/// Eight-bit hue, saturation and value.
+///
+/// Ratios are single precision and the hue's last steps double, rounded to single after the wrap: where 255 times the
+/// hue is a whole number, only these roundings give Pillow's byte.
+#[inline(always)]
+fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
+    let value = r.max(g).max(b);
+    let range = value - r.min(g).min(b);
+    // A range of 0 is divided by 1 instead: the ratios, and with them hue and saturation, are then 0.
+    let divisor = f32::from(range.max(1));
+    let ratio = |channel: u8| f32::from(value - channel) / divisor;
+    let (rc, gc, bc) = (ratio(r), ratio(g), ratio(b));
+    let (base, plus, minus) = if r == value {
+        (0.0, bc, gc)
+    } else if g == value {
+        (2.0, rc, bc)
+    } else {
+        (4.0, gc, rc)
+    };
+    let sixths = (base + f64::from(plus) - f64::from(minus)) as f32;
+    let turns = f64::from(sixths) / 6.0 + 1.0;
+    let turns = if turns >= 1.0 { turns - 1.0 } else { turns };
+    // SAFETY: both are numbers from 0 to 255.
+    let (hue, saturation) = unsafe {
+        (
+            (f64::from(turns as f32) * 255.0).to_int_unchecked::<i32>() as u8,
+            (f32::from(range) / f32::from(value.max(1)) * 255.0).to_int_unchecked::<i32>() as u8,
+        )
+    };
+    (hue, saturation, value)
+}
+
+/// The colour of eight-bit hue, saturation and value.
+#[inline(always)]
+fn rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
+    let sixths = (u32::from(hue) * 6) as f32 / 255.0;
+    // SAFETY: from 0 to 6.
+    let sector = unsafe { sixths.to_int_unchecked::<i32>() };
+    let fraction = sixths - sector as f32;
+    let saturation = f32::from(saturation) / 255.0;
+    let v = f64::from(value);
+    // SAFETY: rounds a number from 0 to 255.5.
+    let round = |x: f64| unsafe { (x + 0.5).to_int_unchecked::<i32>() as u8 };
+    let p = round(v * (1.0 - f64::from(saturation)));
+    // The rising edge in even sectors, the falling one in odd: only one of the two is in the pixel.
+    let part = if sector % 2 == 0 {
+        f64::from(saturation) * (1.0 - f64::from(fraction))
+    } else {
+        f64::from(saturation * fraction)
+    };
+    let edge = round(v * (1.0 - part));
+    match sector {
+        0 | 6 => (value, edge, p),
+        1 => (edge, value, p),
+        2 => (p, value, edge),
+        3 => (p, edge, value),
+        4 => (edge, p, value),
+        _ => (value, p, edge),
+    }
+}
+
+dispatch! {
+    /// Writes the pixels of `row` to `out` from right to left.
+    pub fn mirror_row(row: &mut [u8]) = mirror_row_body;
+}
+
+#[inline(always)]
+fn mirror_row_body(row: &mut [u8]) {
+    let width = row.len() / 3;
+    let half = width / 2;
+    let (left, right) = row.split_at_mut(3 * (width - half));
+    let left = &mut left[..3 * half];
+    let mut blocks = (
+        Block {
+            r: [0; BLOCK],
+            g: [0; BLOCK],
+            b: [0; BLOCK],
+        },
+        Block {
+            r: [0; BLOCK],
+            g: [0; BLOCK],
+            b: [0; BLOCK],
+        },
+    );
+    let whole = half / BLOCK * BLOCK;
+    for at in (0..whole).step_by(BLOCK) {
+        let end = 3 * (half - at);
+        let a: &mut [u8; 3 * BLOCK] = (&mut left[3 * at..3 * (at + BLOCK)])
+            .try_into()
+            .expect("the slice has this length");
+        let b: &mut [u8; 3 * BLOCK] = (&mut right[end - 3 * BLOCK..end])
+            .try_into()
+            .expect("the slice has this length");
+        split(a, &mut blocks.0);
+        split(b, &mut blocks.1);
+        for block in [&mut blocks.0, &mut blocks.1] {
+            block.r.reverse();
+            block.g.reverse();
+            block.b.reverse();
+        }
+        join(&blocks.1, a);
+        join(&blocks.0, b);
+    }
+    for x in whole..half {
+        for c in 0..3 {
+            std::mem::swap(&mut left[3 * x + c], &mut right[3 * (half - 1 - x) + c]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Level;
+
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut random = crate::random::Random::new(&[5]);
+        (0..bytes).map(|_| random.bits() as u8).collect()
+    }
+
+    /// Every level must return what the portable one does, for whole blocks and remainders.
+    fn check(name: &str, operation: impl Fn(&mut [u8])) {
+        for pixels in [0, 1, 5, 63, 64, 65, 1000] {
+            let mut expected = noise(3 * pixels);
+            Level::Portable.with(|| operation(&mut expected));
+            for level in Level::available() {
+                let mut actual = noise(3 * pixels);
+                level.with(|| operation(&mut actual));
+                assert!(actual == expected, "{name}, {pixels} pixels at {level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_returns_the_same_bytes() {
+        for factor in [0.0, 0.3, 1.0, 1.7, 2.2] {
+            check("constant", |pixels| blend_constant(pixels, 93, factor));
+            check("luma", |pixels| blend_luma(pixels, factor));
+        }
+        check("grey", greyscale);
+        check("mirror", mirror_row);
+        for shift in [0, 1, 100, 255] {
+            check("hue", |pixels| shift_hue(pixels, shift));
+        }
+        for level in Level::available() {
+            let pixels = noise(3 * 777);
+            let slow: u64 = pixels
+                .chunks(3)
+                .map(|p| u64::from(luma(p[0], p[1], p[2])))
+                .sum();
+            assert_eq!(level.with(|| luma_sum(&pixels)), slow);
+        }
+    }
+
+    #[test]
+    fn mirroring_reverses_the_pixels() {
+        for width in [0, 1, 2, 7, 128, 129, 131, 300] {
+            let row = noise(3 * width);
+            let expected: Vec<u8> = row.chunks(3).rev().flatten().copied().collect();
+            let mut mirrored = row.clone();
+            mirror_row(&mut mirrored);
+            assert_eq!(mirrored, expected);
+        }
+    }
+
+    #[test]
+    fn pure_colours_turn_as_on_the_wheel() {
+        assert_eq!(hsv(255, 0, 0), (0, 255, 255));
+        assert_eq!(hsv(0, 255, 0), (85, 255, 255));
+        assert_eq!(hsv(0, 0, 255), (170, 255, 255));
+        assert_eq!(hsv(9, 9, 9), (0, 0, 9));
+        assert_eq!(rgb(85, 255, 200), (0, 200, 0));
+        assert_eq!(rgb(200, 0, 77), (77, 77, 77));
+    }
+}
