@@ -1,50 +1,134 @@
-//! Errors that point into an experiment file.
+//! Mistakes in experiment files and overrides, printed with the line they are about.
+//!
+//! A file's mistakes are collected, not thrown one by one: functions that read text return or fill a
+//! `Vec<Diagnostic>`, so that one look at the output is enough to mend the whole file.
 
 use std::fmt;
 
-/// A place in a source text: one-based line and column, and a length in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place in a text: one-based line and column, and a length in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Line, from 1.
     pub line: usize,
+    /// Column in characters, from 1.
     pub column: usize,
+    /// Characters to underline.
     pub length: usize,
 }
 
-/// An error in an experiment file, printed with the line it is about.
-#[derive(Debug)]
-pub struct Diagnostic {
-    pub path: String,
+/// A quoted line with something underlined in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// What is underlined.
     pub place: Place,
-    pub excerpt: String,
+    /// The whole line.
+    pub line: String,
+}
+
+/// A mistake of the user in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What is wrong: lower case, no full stop, names in backquotes.
     pub message: String,
+    /// The file, or `command line`.
+    pub path: String,
+    /// Where in it; none where the file as a whole is meant.
+    pub excerpt: Option<Excerpt>,
+    /// What would put it right.
     pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A mistake that has no place within the file `path`, such as that it cannot be read.
+    pub fn whole(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            path: path.into(),
+            excerpt: None,
+            help: None,
+        }
+    }
+
+    /// The same with a remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Where it is, as far as that is known; sorts mistakes in reading order.
+    pub fn place(&self) -> Option<Place> {
+        self.excerpt.as_ref().map(|excerpt| excerpt.place)
+    }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            line,
-            column,
-            length,
-        } = self.place;
-        let gutter = line.to_string().len();
-        writeln!(f, "{}", self.message)?;
-        writeln!(f, "{:gutter$}--> {}:{line}:{column}", "", self.path)?;
-        writeln!(f, "{:gutter$} |", "")?;
-        writeln!(f, "{line} | {}", self.excerpt)?;
-        write!(
-            f,
-            "{:gutter$} | {:indent$}{}",
-            "",
-            "",
-            "^".repeat(length.max(1)),
-            indent = column - 1
-        )?;
-        if let Some(help) = &self.help {
-            write!(f, "\n{:gutter$} = help: {help}", "")?;
+        f.write_str(&self.message)?;
+        let gutter = match &self.excerpt {
+            None => {
+                write!(f, "\n --> {}", self.path)?;
+                1
+            }
+            Some(Excerpt { place, line }) => {
+                let gutter = place.line.to_string().len();
+                // A tab stays a tab under the line too, or the carets would not stand below what they mean.
+                let indent: String = line
+                    .chars()
+                    .take(place.column - 1)
+                    .map(|c| if c == '\t' { '\t' } else { ' ' })
+                    .collect();
+                let carets = "^".repeat(place.length.max(1));
+                write!(
+                    f,
+                    "\n{:gutter$}--> {}:{}:{}",
+                    "", self.path, place.line, place.column
+                )?;
+                write!(f, "\n{:gutter$} |", "")?;
+                write!(f, "\n{} | {line}", place.line)?;
+                write!(f, "\n{:gutter$} | {indent}{carets}", "")?;
+                gutter
+            }
+        };
+        match &self.help {
+            Some(help) => write!(f, "\n{:gutter$} = help: {help}", ""),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl std::error::Error for Diagnostic {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carets_stand_below_what_they_mean() {
+        let diagnostic = Diagnostic {
+            message: "no objective is named `MoCO`".into(),
+            path: "a.ron".into(),
+            excerpt: Some(Excerpt {
+                place: Place {
+                    line: 12,
+                    column: 3,
+                    length: 4,
+                },
+                line: "\té MoCO".into(),
+            }),
+            help: Some("did you mean `MoCo`?".into()),
+        };
+        assert_eq!(
+            diagnostic.to_string(),
+            "no objective is named `MoCO`\n  --> a.ron:12:3\n   |\n12 | \té MoCO\n   | \t ^^^^\n   = help: did you mean `MoCo`?"
+        );
+    }
+
+    #[test]
+    fn a_whole_file_needs_no_line() {
+        let diagnostic = Diagnostic::whole("a.ron", "no such file").help("look elsewhere");
+        assert_eq!(
+            diagnostic.to_string(),
+            "no such file\n --> a.ron\n  = help: look elsewhere"
+        );
+    }
+}

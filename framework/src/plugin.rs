@@ -108,7 +108,7 @@ mod tests {
     };
 
     #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-    enum Shape {
+    pub enum Shape {
         Straight,
         Bent { by: f32 },
         Points(u8, u8),

@@ -1,17 +1,29 @@
-//! Named plugins: what a plugin crate registers, and how a RON value becomes a trait object.
+//! Registries of plugins: what a plugin crate registers, and how a name finds it.
+//!
+//! `inventory` collects the entries of every linked crate before `main`. A plugin counts exactly when its crate is in
+//! the link: a dependency that no code names is not, so programs say `use some_plugins as _;`. Tests of registries
+//! therefore live outside this crate, which links no plugin.
 
-use std::{collections::BTreeMap, fmt};
+mod built;
+mod reference;
 
-use ron::{
-    ser::{PrettyConfig, path_meta::Field},
-    value::RawValue,
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeOwned, Deserializer, MapAccess, Visitor},
+
+use ron::ser::{PrettyConfig, path_meta::Field};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    diagnostic::Diagnostic,
+    source::{Source, dialect, syntax::Value},
 };
 
-use crate::{diagnostic::Diagnostic, source::Source};
+pub use built::Built;
+pub(crate) use reference::build_at;
+pub use reference::parse;
 
 /// A kind of plugin, implemented for the trait objects `dyn Objective`, `dyn Metric` and so on.
 pub trait Kind: 'static {
@@ -39,58 +51,105 @@ macro_rules! kind {
 pub(crate) use kind;
 
 /// The parameters of a plugin, as written in an experiment file, and how to build it from them.
+///
+/// [`plugin!`](crate::plugin!) implements it.
 pub trait Plugin<K: Kind + ?Sized>: Default + Serialize + DeserializeOwned {
+    /// The word in experiment files.
     const NAME: &'static str;
+
+    /// What it is, in one line without a full stop.
     const ABOUT: &'static str;
-    /// One line for each parameter, shown by `list --verbose`.
+
+    /// Name and documentation of each parameter.
     const PARAMS: &'static [(&'static str, &'static str)];
 
+    /// Makes the plugin.
+    ///
+    /// # Errors
+    /// Names the parameter that has an impossible value.
     fn build(self, context: &Context) -> Result<Box<K>, Invalid>;
 }
 
 /// What a plugin may need to know when it is built.
+#[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The folder of the experiment file; relative paths start here.
-    pub folder: &'a std::path::Path,
+    /// The folder that relative paths start from, that of the experiment file.
+    pub folder: &'a Path,
+}
+
+impl Context<'_> {
+    /// Where a path from an experiment file leads.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(path)
+    }
 }
 
 /// A parameter value that a plugin refuses.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     field: &'static str,
     reason: String,
+    help: Option<String>,
 }
 
 impl Invalid {
+    /// Refuses the value of parameter `field`; the reason follows its name: `must be above 0`.
     pub fn new(field: &'static str, reason: impl fmt::Display) -> Self {
         Self {
             field,
             reason: reason.to_string(),
+            help: None,
         }
+    }
+
+    /// Refuses the plugin as a whole.
+    pub fn whole(reason: impl fmt::Display) -> Self {
+        Self::new("", reason)
+    }
+
+    /// The same with a remedy.
+    pub fn help(mut self, help: impl fmt::Display) -> Self {
+        self.help = Some(help.to_string());
+        self
+    }
+
+    /// The parameter at fault; empty where the plugin as a whole is.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What is wrong with it.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.field, self.reason)
+        match self.field {
+            "" => f.write_str(&self.reason),
+            field => write!(f, "`{field}`: {}", self.reason),
+        }
     }
 }
 
-type Build<K> = fn(&Context, &Source, &str, &str) -> Result<Built<K>, Diagnostic>;
+impl std::error::Error for Invalid {}
+
+type Build<K> = fn(&Context, &Arc<Source>, &Value) -> Result<Built<K>, Vec<Diagnostic>>;
 
 /// A plugin in a registry. `inventory` collects these at link time.
 pub struct Entry<K: Kind + ?Sized> {
+    /// The word in experiment files.
     pub name: &'static str,
+    /// What it is, in one line.
     pub about: &'static str,
+    /// The crate that registered it.
     pub origin: &'static str,
+    /// Name and documentation of each parameter.
+    pub parameters: &'static [(&'static str, &'static str)],
+    /// All parameters with their documentation and defaults, as RON that can be pasted.
     pub defaults: fn() -> String,
     build: Build<K>,
-}
-
-/// A plugin object together with all its parameters, defaults filled in.
-pub struct Built<K: ?Sized> {
-    pub plugin: Box<K>,
-    pub resolved: String,
 }
 
 impl<K: Kind + ?Sized> Entry<K> {
@@ -100,129 +159,78 @@ impl<K: Kind + ?Sized> Entry<K> {
             name: P::NAME,
             about: P::ABOUT,
             origin,
-            defaults: pretty_defaults::<K, P>,
-            build: build::<K, P>,
+            parameters: P::PARAMS,
+            defaults: documented_defaults::<K, P>,
+            build: built::build::<K, P>,
         }
+    }
+
+    /// Builds the plugin with the default of every parameter.
+    ///
+    /// # Errors
+    /// The plugin has a parameter that must be given.
+    pub fn build_default(&self, context: &Context) -> Result<Built<K>, Vec<Diagnostic>> {
+        let source = Arc::new(Source::new(self.name, self.name));
+        let value = Value::parse(source.text(), source.all());
+        (self.build)(context, &source, &value)
     }
 }
 
-fn build<K: Kind + ?Sized, P: Plugin<K>>(
-    context: &Context,
-    source: &Source,
-    whole: &str,
-    arguments: &str,
-) -> Result<Built<K>, Diagnostic> {
-    let params: P = match arguments {
-        "" => P::default(),
-        text => source.parse_slice(text)?,
-    };
-    let resolved = pretty::<K, P>(&params);
-    let plugin = params.build(context).map_err(|invalid| {
-        let place = field_of(arguments, invalid.field).unwrap_or(whole);
-        source.error(
-            place,
-            format!("`{}` of {}: {}", invalid.field, P::NAME, invalid.reason),
-        )
-    })?;
-    Ok(Built { plugin, resolved })
+fn documented_defaults<K: Kind + ?Sized, P: Plugin<K>>() -> String {
+    print::<K, P>(&P::default(), Layout::Documented)
 }
 
-fn pretty_defaults<K: Kind + ?Sized, P: Plugin<K>>() -> String {
-    pretty::<K, P>(&P::default())
+/// How parameters are printed.
+#[derive(Clone, Copy)]
+enum Layout {
+    /// A line for each field, its documentation above it.
+    Documented,
+    /// A line for each field.
+    Lines,
+    /// All on one line.
+    Line,
 }
 
-fn pretty<K: Kind + ?Sized, P: Plugin<K>>(params: &P) -> String {
-    let mut config = PrettyConfig::new().struct_names(true);
-    config
-        .path_meta
-        .get_or_insert_with(Field::empty)
-        .build_fields(|fields| {
-            for (name, doc) in P::PARAMS {
-                let doc: Vec<_> = doc.lines().map(str::trim).collect();
-                fields.field(*name).with_doc(doc.join("\n"));
-            }
-        });
-    let text = crate::source::dialect()
+/// A plugin's parameters as RON that gives the same plugin again.
+fn print<K: Kind + ?Sized, P: Plugin<K>>(params: &P, layout: Layout) -> String {
+    let mut config = PrettyConfig::new().struct_names(true).new_line("\n");
+    match layout {
+        Layout::Documented => {
+            let meta = config.path_meta.get_or_insert_with(Field::empty);
+            meta.build_fields(|fields| {
+                for (name, doc) in P::PARAMS {
+                    let doc: Vec<_> = doc.lines().map(str::trim).collect();
+                    fields.field(*name).with_doc(doc.join("\n"));
+                }
+            });
+        }
+        Layout::Lines => {}
+        Layout::Line => config = config.depth_limit(0),
+    }
+    let text = dialect()
         .to_string_pretty(params, config)
         .expect("plugin parameters are plain data");
-    // Serde knows the struct by its Rust name; the experiment file knows the plugin by its own.
+    // Serde knows the struct by its Rust name, the experiment file knows the plugin by its own.
     let rest = text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
     format!("{}{rest}", P::NAME)
-}
-
-/// The text of one field's value within the struct text `(field: value, ..)`.
-fn field_of<'a>(text: &'a str, field: &str) -> Option<&'a str> {
-    struct Fields;
-    impl<'de> Visitor<'de> for Fields {
-        type Value = BTreeMap<String, &'de RawValue>;
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a struct")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut fields = BTreeMap::new();
-            while let Some(entry) = map.next_entry()? {
-                fields.insert(entry.0, entry.1);
-            }
-            Ok(fields)
-        }
-    }
-    let mut deserializer =
-        ron::Deserializer::from_str_with_options(text, &crate::source::dialect()).ok()?;
-    let fields = (&mut deserializer)
-        .deserialize_struct("", &[], Fields)
-        .ok()?;
-    fields.get(field).map(|value| value.trim().get_ron())
-}
-
-/// A plugin named in an experiment file, `Name` or `Name(parameter: value, ..)`, not yet looked up.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(transparent)]
-pub struct PluginRef<'a>(#[serde(borrow)] &'a RawValue);
-
-impl PluginRef<'_> {
-    /// Looks the plugin up in the registry of `K` and builds it.
-    pub fn build<K: Kind + ?Sized>(
-        self,
-        context: &Context,
-        source: &Source,
-    ) -> Result<Built<K>, Diagnostic> {
-        let text = self.0.trim().get_ron();
-        let end = text
-            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .unwrap_or(text.len());
-        let (name, arguments) = text.split_at(end);
-        if name.is_empty() {
-            return Err(source.error(
-                text,
-                format!(
-                    "expected the name of a plugin, as `Name` or `Name(..)`, for the {}",
-                    K::LABEL
-                ),
-            ));
-        }
-        match entries::<K>().into_iter().find(|entry| entry.name == name) {
-            Some(entry) => (entry.build)(context, source, text, arguments.trim_start()),
-            None => {
-                let mut error = source.error(name, format!("no {} is named `{name}`", K::LABEL));
-                let names: Vec<_> = entries::<K>().iter().map(|entry| entry.name).collect();
-                error.help = Some(match nearest(name, &names) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("registered: {}", names.join(", ")),
-                });
-                Err(error)
-            }
-        }
-    }
 }
 
 /// All plugins of kind `K` linked into this program, by name.
 pub fn entries<K: Kind + ?Sized>() -> Vec<&'static Entry<K>> {
     let mut entries: Vec<_> = K::collected().collect();
-    entries.sort_by_key(|entry| entry.name);
+    entries.sort_by_key(|entry| (entry.name, entry.origin));
     entries
 }
 
+/// The plugin of kind `K` named `name`.
+pub fn find<K: Kind + ?Sized>(name: &str) -> Option<&'static Entry<K>> {
+    K::collected().find(|entry| entry.name == name)
+}
+
 /// Refuses two plugins of one kind under one name.
+///
+/// # Errors
+/// Names both crates.
 pub fn check<K: Kind + ?Sized>() -> Result<(), String> {
     match entries::<K>()
         .windows(2)
@@ -230,7 +238,7 @@ pub fn check<K: Kind + ?Sized>() -> Result<(), String> {
     {
         None => Ok(()),
         Some(pair) => Err(format!(
-            "two {}s are named `{}`: one from {}, one from {}",
+            "two {}s are named `{}`: one from the crate {}, one from the crate {}",
             K::LABEL,
             pair[0].name,
             pair[0].origin,
@@ -239,25 +247,92 @@ pub fn check<K: Kind + ?Sized>() -> Result<(), String> {
     }
 }
 
+/// Calls `$do::<dyn Kind>(arguments)` for every kind of plugin, in the order of listings, and gives the results.
+macro_rules! for_each_kind {
+    ($do:ident($($argument:expr),*)) => {
+        [
+            $do::<dyn $crate::DataSet>($($argument),*),
+            $do::<dyn $crate::Backbone>($($argument),*),
+            $do::<dyn $crate::Augmentation>($($argument),*),
+            $do::<dyn $crate::Objective>($($argument),*),
+            $do::<dyn $crate::Optimizer>($($argument),*),
+            $do::<dyn $crate::Schedule>($($argument),*),
+            $do::<dyn $crate::Metric>($($argument),*),
+        ]
+    };
+}
+pub(crate) use for_each_kind;
+
+/// The kind that has a plugin named `name`, if one has.
+pub(crate) fn kind_of(name: &str) -> Option<&'static str> {
+    fn label<K: Kind + ?Sized>(name: &str) -> Option<&'static str> {
+        find::<K>(name).map(|_| K::LABEL)
+    }
+    for_each_kind!(label(name)).into_iter().flatten().next()
+}
+
+/// The label of a kind with its article: `an objective`.
+pub(crate) fn one(label: &str) -> String {
+    match label.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        true => format!("an {label}"),
+        false => format!("a {label}"),
+    }
+}
+
 /// The name most like `name`, if any is like it.
 pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let distance = |other: &str| {
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (i, a) in name.bytes().enumerate() {
-            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-            for (j, b) in other.bytes().enumerate() {
-                let cost = usize::from(!a.eq_ignore_ascii_case(&b));
-                let next = (diagonal + cost).min(row[j] + 1).min(row[j + 1] + 1);
-                diagonal = std::mem::replace(&mut row[j + 1], next);
-            }
-        }
-        row[other.len()]
-    };
     names
         .iter()
-        .copied()
-        .map(|n| (distance(n), n))
+        .map(|&candidate| (distance(name, candidate), candidate))
         .min()
-        .filter(|(d, n)| *d <= n.len() / 3 + 1)
-        .map(|(_, n)| n)
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count() / 3 + 1)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters to change, add, drop or swap with their neighbour; case does not count.
+fn distance(a: &str, b: &str) -> usize {
+    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
+    let (a, b) = (letters(a), letters(b));
+    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            table[i][j] = match (i, j) {
+                (0, _) => j,
+                (_, 0) => i,
+                _ => {
+                    let change = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let mut best = change.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+                    if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                        best = best.min(table[i - 2][j - 2] + 1);
+                    }
+                    best
+                }
+            };
+        }
+    }
+    table[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found() {
+        let names = ["MoCo", "SEED", "KnnAccuracy"];
+        assert_eq!(nearest("MoCO", &names), Some("MoCo"));
+        assert_eq!(nearest("Mocco", &names), Some("MoCo"));
+        assert_eq!(nearest("KNNAcuracy", &names), Some("KnnAccuracy"));
+        assert_eq!(nearest("ImageFolder", &names), None);
+        assert_eq!(nearest("x", &[]), None);
+    }
+
+    #[test]
+    fn distance_by_hand() {
+        assert_eq!(distance("temprature", "temperature"), 1);
+        assert_eq!(distance("qeueu", "queue"), 2);
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("É", "é"), 0);
+    }
 }

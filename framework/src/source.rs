@@ -1,151 +1,335 @@
-//! An experiment file's text, and the way from a slice of it back to a line and column.
+//! An experiment file's text, and the way from a range of it back to a line and column.
+//!
+//! Overrides from the command line are spliced into the text, so that everything after sees one file; the source
+//! remembers which part came from where, and a mistake in an override is shown in the override. Ranges are byte offsets
+//! into that one text.
 
-use std::{fs, io, path::Path};
+pub(crate) mod explain;
+pub(crate) mod syntax;
 
-use ron::{Options, error::SpannedError, extensions::Extensions};
-use serde::Deserialize;
+use std::{fs, io::Read, ops::Range, path::Path};
 
-use crate::{
-    diagnostic::{Diagnostic, Place},
-    registry::nearest,
-};
+use ron::{Options, extensions::Extensions, value::RawValue};
+use serde::de::DeserializeOwned;
 
-/// The text of a RON file, kept so that errors can quote it.
-pub struct Source {
-    path: String,
-    text: String,
-}
+use crate::diagnostic::{Diagnostic, Excerpt, Place};
+
+/// The largest experiment file that is read, in bytes; a larger one is not an experiment file.
+const LARGEST: u64 = 4 << 20;
 
 /// The RON dialect of every file: `Some(..)` may be left out.
 pub fn dialect() -> Options {
     Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
 }
 
+/// The text of an experiment file with its overrides.
+#[derive(Clone, Debug)]
+pub struct Source {
+    text: String,
+    pieces: Vec<Piece>,
+    origins: Vec<Origin>,
+}
+
+/// Where a stretch of the text came from, up to the start of the next piece.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// Start in the text.
+    start: usize,
+    /// Index of the origin.
+    origin: usize,
+    /// The place in the origin's text that the start came from.
+    offset: usize,
+    /// All of the stretch stands for the place at `offset`: punctuation that nobody typed.
+    fixed: bool,
+}
+
+/// Something that a person typed.
+#[derive(Clone, Debug)]
+struct Origin {
+    name: String,
+    text: String,
+}
+
 impl Source {
-    pub fn read(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(
-            path.display().to_string(),
-            fs::read_to_string(path)?,
-        ))
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It is missing, unreadable, no file, much too large or not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, Diagnostic> {
+        let name = path.display().to_string();
+        let fail = |message: String| Diagnostic::whole(name.clone(), message);
+        let mut file = fs::File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => fail("there is no such file".to_owned()),
+            _ => fail(format!("cannot open the file: {error}")),
+        })?;
+        let metadata = file
+            .metadata()
+            .map_err(|error| fail(format!("cannot read the file: {error}")))?;
+        if metadata.is_dir() {
+            return Err(fail("this is a folder, not an experiment file".to_owned()));
+        }
+        let mut bytes = Vec::new();
+        file.by_ref()
+            .take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| fail(format!("cannot read the file: {error}")))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(fail(format!(
+                "the file is larger than {} MiB and cannot be an experiment file",
+                LARGEST >> 20
+            )));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self::new(name, text)),
+            Err(error) => Err(fail(format!(
+                "the file is not text in UTF-8 (byte {} is the first that does not fit)",
+                error.utf8_error().valid_up_to() + 1
+            ))),
+        }
     }
 
-    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+    /// A source from a text; `name` stands for it in messages.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        let text: String = text.into();
+        // A byte order mark is no part of the first line.
+        let text = match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        };
         Self {
-            path: path.into(),
-            text: text.into(),
+            pieces: vec![Piece {
+                start: 0,
+                origin: 0,
+                offset: 0,
+                fixed: false,
+            }],
+            origins: vec![Origin {
+                name: name.into(),
+                text: text.clone(),
+            }],
+            text,
         }
     }
 
-    /// Parses the whole text.
-    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Diagnostic> {
-        self.parse_slice(&self.text)
+    /// The text, overrides included.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
-    /// Parses `slice`, which must borrow from this source; errors point into the whole file.
-    pub fn parse_slice<'a, T: Deserialize<'a>>(&'a self, slice: &'a str) -> Result<T, Diagnostic> {
-        dialect()
-            .from_str(slice)
-            .map_err(|error| self.explain(slice, error))
+    /// The text of the file as it was given.
+    pub fn original(&self) -> &str {
+        &self.origins[0].text
     }
 
-    /// An error about `slice`, which must borrow from this source.
-    pub fn error(&self, slice: &str, message: impl Into<String>) -> Diagnostic {
-        let (line, column) = self.position(slice);
-        let length = slice.lines().next().unwrap_or("").chars().count();
-        self.at(
-            Place {
-                line,
-                column,
-                length,
-            },
-            message.into(),
-        )
+    /// The name of the file.
+    pub fn name(&self) -> &str {
+        &self.origins[0].name
     }
 
-    fn explain(&self, slice: &str, error: SpannedError) -> Diagnostic {
-        let (line, column) = self.position(slice);
-        let shift = |at: ron::error::Position| match at.line {
-            1 => (line, column + at.col - 1),
-            more => (line + more - 1, at.col),
-        };
-        let (mut start, end) = (shift(error.span.start), shift(error.span.end));
-        // RON's cursor may still stand on the blanks before the value.
-        let blanks = self
-            .line(start.0)
+    /// The range of the whole text.
+    pub(crate) fn all(&self) -> Range<usize> {
+        0..self.text.len()
+    }
+
+    /// The text in a range.
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &str {
+        &self.text[range.clone()]
+    }
+
+    /// Checks that the whole text is well-formed RON.
+    ///
+    /// # Errors
+    /// The first place where it is not; nothing behind that can be understood.
+    pub(crate) fn check_syntax(&self) -> Result<(), Diagnostic> {
+        match RawValue::from_ron(&self.text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(explain::syntax(self, &error)),
+        }
+    }
+
+    /// Parses the value in a range.
+    pub(crate) fn parse<T: DeserializeOwned>(
+        &self,
+        range: &Range<usize>,
+    ) -> Result<T, ron::error::SpannedError> {
+        dialect().from_str(self.slice(range))
+    }
+
+    /// A mistake in a range.
+    pub fn error(&self, range: &Range<usize>, message: impl Into<String>) -> Diagnostic {
+        let (origin, start) = self.origin_of(range.start);
+        let text = &origin.text;
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = text[line_start..].lines().next().unwrap_or("");
+        let column = text[line_start..start].chars().count() + 1;
+        let wanted = self
+            .slice(range)
+            .lines()
+            .next()
+            .unwrap_or("")
+            .trim_end()
             .chars()
-            .skip(start.1 - 1)
-            .take_while(|c| c.is_whitespace())
             .count();
-        if start.1 + blanks <= self.line(start.0).chars().count() {
-            start.1 += blanks;
-        }
-        let length = if start.0 == end.0 {
-            end.1.saturating_sub(start.1)
-        } else {
-            1
-        };
-        let (message, help) = reword(&error.code);
+        let room = (line.chars().count() + 1).saturating_sub(column);
         Diagnostic {
-            help,
-            ..self.at(
-                Place {
-                    line: start.0,
-                    column: start.1,
-                    length,
+            message: message.into(),
+            path: origin.name.clone(),
+            excerpt: Some(Excerpt {
+                place: Place {
+                    line: before.matches('\n').count() + 1,
+                    column,
+                    length: wanted.min(room).max(1),
                 },
-                message,
-            )
-        }
-    }
-
-    fn position(&self, slice: &str) -> (usize, usize) {
-        let offset = slice.as_ptr() as usize - self.text.as_ptr() as usize;
-        let before = &self.text[..offset];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        (line, column)
-    }
-
-    fn line(&self, number: usize) -> &str {
-        self.text.lines().nth(number - 1).unwrap_or("")
-    }
-
-    fn at(&self, place: Place, message: String) -> Diagnostic {
-        Diagnostic {
-            path: self.path.clone(),
-            place,
-            excerpt: self.line(place.line).to_owned(),
-            message,
+                line: line.to_owned(),
+            }),
             help: None,
         }
     }
-}
 
-/// RON's own words, but for the mistakes made most: a name that is wrong, a name that is missing.
-fn reword(error: &ron::Error) -> (String, Option<String>) {
-    use ron::Error::*;
-    match error {
-        NoSuchStructField {
-            expected,
-            found,
-            outer,
-        } => {
-            let help = match nearest(found, expected) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known: {}", expected.join(", ")),
+    /// The origin of the byte at `at`, and its place there.
+    fn origin_of(&self, at: usize) -> (&Origin, usize) {
+        let index = self.pieces.partition_point(|piece| piece.start <= at);
+        let piece = self.pieces[index.max(1) - 1];
+        let origin = &self.origins[piece.origin];
+        let mut offset = match piece.fixed {
+            true => piece.offset,
+            false => piece.offset + (at - piece.start),
+        };
+        offset = offset.min(origin.text.len());
+        while !origin.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        (origin, offset)
+    }
+
+    /// Adds a text that parts can be spliced in from; gives its number.
+    pub(crate) fn add_origin(&mut self, name: &str, text: &str) -> usize {
+        self.origins.push(Origin {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        });
+        self.origins.len() - 1
+    }
+
+    /// A mistake within an added text.
+    pub(crate) fn error_in(
+        &self,
+        origin: usize,
+        range: Range<usize>,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let Origin { name, text } = &self.origins[origin];
+        Source::new(name.clone(), text.clone()).error(&range, message)
+    }
+
+    /// Replaces a range by parts, each a text and the place in an added text that it came from.
+    pub(crate) fn splice(&mut self, range: Range<usize>, origin: usize, parts: &[Part<'_>]) {
+        let removed = range.len();
+        let mut inserted = Vec::new();
+        let mut text = String::new();
+        for part in parts {
+            let start = range.start + text.len();
+            let (piece_text, offset, fixed) = match *part {
+                Part::Typed(text, offset) => (text, offset, false),
+                Part::Implied(text, offset) => (text, offset, true),
             };
-            (
-                format!("{} has no field `{found}`", owner(outer)),
-                Some(help),
-            )
+            inserted.push(Piece {
+                start,
+                origin,
+                offset,
+                fixed,
+            });
+            text.push_str(piece_text);
         }
-        MissingStructField { field, outer } => {
-            (format!("{} lacks its field `{field}`", owner(outer)), None)
-        }
-        other => (other.to_string(), None),
+        // What follows the range goes on as before.
+        let (index, resumed) = self.piece_at(range.end);
+        let after: Vec<Piece> = self.pieces[index + 1..]
+            .iter()
+            .map(|piece| Piece {
+                start: piece.start - removed + text.len(),
+                ..*piece
+            })
+            .collect();
+        self.pieces.retain(|piece| piece.start < range.start);
+        self.pieces.extend(inserted);
+        self.pieces.push(Piece {
+            start: range.start + text.len(),
+            ..resumed
+        });
+        self.pieces.extend(after);
+        self.text.replace_range(range, &text);
+    }
+
+    /// The piece that holds the byte at `at`, cut so that it starts there, and its index.
+    fn piece_at(&self, at: usize) -> (usize, Piece) {
+        let index = self
+            .pieces
+            .partition_point(|piece| piece.start <= at)
+            .max(1)
+            - 1;
+        let piece = self.pieces[index];
+        let offset = match piece.fixed {
+            true => piece.offset,
+            false => piece.offset + (at - piece.start),
+        };
+        (
+            index,
+            Piece {
+                start: at,
+                offset,
+                ..piece
+            },
+        )
     }
 }
 
-fn owner(outer: &Option<String>) -> &str {
-    outer.as_deref().unwrap_or("this")
+/// A part of a text that is spliced in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    /// Typed by a person at this offset of the added text.
+    Typed(&'a str, usize),
+    /// Punctuation that goes with what stands at this offset.
+    Implied(&'a str, usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(source: &Source, needle: &str) -> (String, usize, usize, usize) {
+        let start = source.text().find(needle).expect("it is in the text");
+        let error = source.error(&(start..start + needle.len()), "");
+        let place = error.place().expect("it has a place");
+        (error.path, place.line, place.column, place.length)
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let source = Source::new("a", "\u{feff}eins\r\n\t/* é */ zwei\r\ndrei");
+        assert_eq!(place(&source, "eins"), ("a".into(), 1, 1, 4));
+        assert_eq!(place(&source, "zwei"), ("a".into(), 2, 10, 4));
+        assert_eq!(place(&source, "drei"), ("a".into(), 3, 1, 4));
+    }
+
+    #[test]
+    fn what_was_spliced_in_is_shown_where_it_was_typed() {
+        let mut source = Source::new("a", "one two three");
+        let origin = source.add_origin("command line", "b=TWO");
+        source.splice(
+            4..7,
+            origin,
+            &[Part::Implied("(", 2), Part::Typed("TWO", 2)],
+        );
+        assert_eq!(source.text(), "one (TWO three");
+        assert_eq!(source.original(), "one two three");
+        assert_eq!(place(&source, "one"), ("a".into(), 1, 1, 3));
+        assert_eq!(place(&source, "TWO"), ("command line".into(), 1, 3, 3));
+        assert_eq!(place(&source, "three"), ("a".into(), 1, 9, 5));
+        let second = source.add_origin("command line", "c=3");
+        source.splice(9..14, second, &[Part::Typed("3", 2)]);
+        assert_eq!(source.text(), "one (TWO 3");
+        assert_eq!(place(&source, "TWO"), ("command line".into(), 1, 3, 3));
+        assert_eq!(place(&source, "3"), ("command line".into(), 1, 3, 1));
+    }
 }

@@ -1,0 +1,212 @@
+//! From the text of a plugin's parameters to the plugin.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Deref, Range},
+    sync::Arc,
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{Context, Invalid, Kind, Layout, Plugin, print};
+use crate::{
+    diagnostic::Diagnostic,
+    source::{
+        Source, dialect,
+        explain::{Misfit, offset_of, range_of, reword, suggest},
+        syntax::{Body, Field, Value},
+    },
+};
+
+/// A plugin with all its parameters, and where it stands in its file.
+pub struct Built<K: ?Sized> {
+    /// The object.
+    pub plugin: Box<K>,
+    /// Its name in experiment files.
+    pub name: &'static str,
+    /// RON that gives the same plugin again, every default filled in, a line for each parameter.
+    pub resolved: String,
+    /// The same on one line.
+    pub line: String,
+    site: Option<BuiltSite>,
+}
+
+/// Where a plugin stands in its file.
+struct BuiltSite {
+    source: Arc<Source>,
+    whole: Range<usize>,
+    fields: BTreeMap<String, Range<usize>>,
+}
+
+impl<K: ?Sized> Built<K> {
+    /// A plugin that comes from no file.
+    pub fn direct(plugin: Box<K>, name: &'static str, resolved: impl Into<String>) -> Self {
+        let resolved = resolved.into();
+        Self {
+            plugin,
+            name,
+            line: resolved.clone(),
+            resolved,
+            site: None,
+        }
+    }
+
+    /// A refusal that came up after building, with its place in the experiment file.
+    pub fn diagnose(&self, invalid: &Invalid) -> Diagnostic {
+        let message = message(self.name, invalid);
+        let mut diagnostic = match &self.site {
+            None => Diagnostic::whole("(made in code)", message),
+            Some(site) => {
+                let place = site.fields.get(invalid.field).unwrap_or(&site.whole);
+                site.source.error(place, message)
+            }
+        };
+        diagnostic.help = invalid.help.clone();
+        diagnostic
+    }
+}
+
+impl<K: ?Sized> Deref for Built<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        &self.plugin
+    }
+}
+
+impl<K: ?Sized> fmt::Debug for Built<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+fn message(name: &str, invalid: &Invalid) -> String {
+    match invalid.field {
+        "" => format!("{name}: {}", invalid.reason),
+        field => format!("`{field}` of {name}: {}", invalid.reason),
+    }
+}
+
+/// Builds plugin `P` from a value of the form `Name` or `Name(parameter: value, ..)`.
+pub(super) fn build<K: Kind + ?Sized, P: Plugin<K>>(
+    context: &Context,
+    source: &Arc<Source>,
+    value: &Value,
+) -> Result<Built<K>, Vec<Diagnostic>> {
+    let params = parameters::<K, P>(source, value)?;
+    let (resolved, line) = (
+        print::<K, P>(&params, Layout::Lines),
+        print::<K, P>(&params, Layout::Line),
+    );
+    let site = BuiltSite {
+        source: Arc::clone(source),
+        whole: value.range.clone(),
+        fields: value
+            .fields()
+            .iter()
+            .map(|field| (source.slice(&field.name).to_owned(), field.value.clone()))
+            .collect(),
+    };
+    match params.build(context) {
+        Ok(plugin) => Ok(Built {
+            plugin,
+            name: P::NAME,
+            resolved,
+            line,
+            site: Some(site),
+        }),
+        Err(invalid) => {
+            let place = site.fields.get(invalid.field).unwrap_or(&site.whole);
+            let mut diagnostic = source.error(place, message(P::NAME, &invalid));
+            diagnostic.help = invalid.help;
+            Err(vec![diagnostic])
+        }
+    }
+}
+
+/// Reads the parameters. serde stops at a first mistake, so every field is read alone first, to find all of them.
+fn parameters<K: Kind + ?Sized, P: Plugin<K>>(
+    source: &Source,
+    value: &Value,
+) -> Result<P, Vec<Diagnostic>> {
+    let names: Vec<_> = P::PARAMS.iter().map(|param| param.0).collect();
+    let fields = match &value.body {
+        Body::Bare => return Ok(P::default()),
+        Body::Items(items) if items.is_empty() => return Ok(P::default()),
+        Body::Items(_) | Body::Map => {
+            let takes = match names.as_slice() {
+                [] => "takes no parameters".to_owned(),
+                [first, ..] => format!("takes its parameters by name: `{}({first}: ..)`", P::NAME),
+            };
+            return Err(vec![
+                source.error(&value.range, format!("{} {takes}", P::NAME)),
+            ]);
+        }
+        Body::Fields(fields) => fields,
+    };
+    let mut errors = Vec::new();
+    for (i, field) in fields.iter().enumerate() {
+        let name = source.slice(&field.name);
+        if !names.contains(&name) {
+            let error = source.error(
+                &field.name,
+                format!("{} has no parameter `{name}`", P::NAME),
+            );
+            errors.push(error.help(suggest(name, &names)));
+        } else if fields[..i]
+            .iter()
+            .any(|before| source.slice(&before.name) == name)
+        {
+            errors.push(source.error(
+                &field.name,
+                format!("`{name}` of {} is given twice", P::NAME),
+            ));
+        } else if let Err(error) = alone::<P>(source, field) {
+            errors.push(error.diagnose(source, field, P::NAME, || default_of::<K, P>(name)));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let arguments = fields_range(source, value);
+    source.parse(&arguments).map_err(|error| {
+        let range = range_of(source, &arguments, &error);
+        vec![source.error(&range, format!("{}: {}", P::NAME, reword(&error.code)))]
+    })
+}
+
+/// The brackets of a value, without its name.
+fn fields_range(source: &Source, value: &Value) -> Range<usize> {
+    let inside = value
+        .inside(source.text())
+        .expect("a value with fields has a bracket");
+    inside - 1..value.range.end
+}
+
+/// Reads a struct of which one field is given.
+fn alone<P: DeserializeOwned>(source: &Source, field: &Field) -> Result<P, Misfit> {
+    let before = format!("({}: ", source.slice(&field.name));
+    let text = format!("{before}{})", source.slice(&field.value));
+    dialect().from_str(&text).map_err(|error| {
+        let place = |position| {
+            let offset = offset_of(&text, position).saturating_sub(before.len());
+            field.value.start + offset.min(field.value.len())
+        };
+        Misfit {
+            range: place(error.span.start)..place(error.span.end),
+            code: error.code,
+        }
+    })
+}
+
+/// The default of a parameter, as a pattern of what is expected.
+fn default_of<K: Kind + ?Sized, P: Plugin<K>>(name: &str) -> Option<String> {
+    let text = print::<K, P>(&P::default(), Layout::Line);
+    let value = Value::parse(&text, 0..text.len());
+    let field = value
+        .fields()
+        .iter()
+        .find(|field| &text[field.name.clone()] == name)?;
+    Some(format!("the default is `{}`", &text[field.value.clone()]))
+}
