@@ -17,6 +17,7 @@ pub mod failure;
 pub mod log;
 pub mod metric;
 pub mod objective;
+pub mod operation;
 pub mod optimizer;
 pub mod plan;
 pub mod plugin;

@@ -1,0 +1,174 @@
+//! The losses as one operation each, on the CPU.
+//!
+//! A loss is a scalar, so its gradient is computed along with its value and only scaled in backward.
+
+use dfdx::{
+    shapes::HasShape,
+    tensor::{Merge, OwnedTape, PutTape, SplitTape, Tape, Tensor},
+    tensor_ops::ReshapeTo,
+};
+
+use super::{
+    Contrast, LEAST_NORM,
+    attention::{attend, dot},
+    check,
+};
+use crate::tensor::{Device, Features, Plain, Traced, add_gradient, gradient, import, values};
+
+/// As [`normalise`](super::normalise).
+pub fn normalise<T: Tape<f32, Device>>(
+    rows: Tensor<Features, f32, Device, T>,
+) -> Tensor<Features, f32, Device, T> {
+    let (rows, mut tape) = rows.contiguous().split_tape();
+    let width = rows.shape().1.max(1);
+    let mut result = values(&rows).into_owned();
+    let lengths: Vec<f64> = result
+        .chunks_exact_mut(width)
+        .map(|row| {
+            let length = dot(row, row).sqrt().max(LEAST_NORM);
+            for value in row {
+                *value = (f64::from(*value) / length) as f32;
+            }
+            length
+        })
+        .collect();
+    let result = import(result, *rows.shape());
+    if T::OWNS_TAPE {
+        let output = result.clone();
+        tape.add_backward_op(move |gradients| {
+            let mut gradient = gradient(gradients, &output)?;
+            let output = values(&output);
+            let pairs = gradient
+                .chunks_exact_mut(width)
+                .zip(output.chunks_exact(width));
+            for ((gradient, output), length) in pairs.zip(lengths) {
+                // A row that was too short is merely scaled: its length is a constant.
+                let along = match length > LEAST_NORM {
+                    true => dot(gradient, output),
+                    false => 0.0,
+                };
+                for (gradient, output) in gradient.iter_mut().zip(output) {
+                    *gradient =
+                        ((f64::from(*gradient) - along * f64::from(*output)) / length) as f32;
+                }
+            }
+            add_gradient(gradients, &rows, &gradient, 1.0)
+        });
+    }
+    result.put_tape(tape)
+}
+
+/// As [`info_nce`](super::info_nce).
+pub fn info_nce<T: Tape<f32, Device>>(
+    query: Traced<Features>,
+    key: Tensor<Features, f32, Device, T>,
+    queue: &Plain<Features>,
+    temperature: f32,
+) -> Contrast
+where
+    OwnedTape<f32, Device>: Merge<T>,
+{
+    check(*query.shape(), *key.shape(), *queue.shape());
+    let (query, tape) = query.contiguous().split_tape();
+    let (key, other) = key.contiguous().split_tape();
+    let (batch, width) = *query.shape();
+    let scale = 1.0 / temperature;
+    let (queries, keys) = (values(&query), values(&key));
+    let attention = attend(&queries, &keys, &values(queue), width, &vec![scale; batch]);
+
+    let pairs = attention.log_sum.iter().zip(&attention.own_logit);
+    let losses: Vec<f64> = pairs.map(|(total, own)| total - own).collect();
+    let above = losses
+        .iter()
+        .zip(&attention.above)
+        .map(|(loss, &above)| match loss.is_nan() {
+            true => usize::MAX,
+            false => above,
+        });
+    let above = above.collect();
+
+    let factor = scale / batch as f32;
+    let to_query = scaled_difference(attention.mean, &keys, factor);
+    let to_key: Vec<f32> = match T::OWNS_TAPE {
+        false => Vec::new(),
+        true => {
+            let rows = queries.chunks_exact(width).zip(&attention.own_share);
+            rows.flat_map(|(row, share)| {
+                let factor = factor * (share - 1.0) as f32;
+                row.iter().map(move |query| factor * query)
+            })
+            .collect()
+        }
+    };
+    drop((queries, keys));
+    let mut tape = tape.merge(other);
+    let loss = mean(&losses);
+    let output = loss.clone();
+    tape.add_backward_op(move |gradients| {
+        let upstream = gradient(gradients, &output)?[0];
+        add_gradient(gradients, &query, &to_query, upstream)?;
+        if T::OWNS_TAPE {
+            add_gradient(gradients, &key, &to_key, upstream)?;
+        }
+        Ok(())
+    });
+    Contrast {
+        loss: loss.put_tape(tape),
+        above,
+    }
+}
+
+/// As [`distillation`](super::distillation).
+pub fn distillation(
+    student: Traced<Features>,
+    teacher: &Plain<Features>,
+    queue: &Plain<Features>,
+    student_temperature: f32,
+    teacher_temperature: f32,
+) -> Traced<()> {
+    check(*student.shape(), *teacher.shape(), *queue.shape());
+    let (student, mut tape) = student.contiguous().split_tape();
+    let (batch, width) = *student.shape();
+    let (students, teachers) = (values(&student), values(teacher));
+    // Both sides walk the queue together: the student's rows, then the teacher's.
+    let rows: Vec<f32> = students.iter().chain(teachers.iter()).copied().collect();
+    let own: Vec<f32> = teachers.iter().chain(teachers.iter()).copied().collect();
+    let mut scales = vec![1.0 / student_temperature; batch];
+    scales.resize(2 * batch, 1.0 / teacher_temperature);
+    let attention = attend(&rows, &own, &values(queue), width, &scales);
+
+    // Σ p·logit = s · student·(Σ p·v): the mean of the candidates under the teacher is all the loss needs of it.
+    let (means, targets) = attention.mean.split_at(batch * width);
+    let losses: Vec<f64> = (0..batch)
+        .map(|row| {
+            let place = row * width..(row + 1) * width;
+            let expected = dot(&students[place.clone()], &targets[place]);
+            attention.log_sum[row] - f64::from(scales[0]) * expected
+        })
+        .collect();
+    let to_student = scaled_difference(means.to_vec(), targets, scales[0] / batch as f32);
+    drop(students);
+    let loss = mean(&losses);
+    let output = loss.clone();
+    tape.add_backward_op(move |gradients| {
+        let upstream = gradient(gradients, &output)?[0];
+        add_gradient(gradients, &student, &to_student, upstream)
+    });
+    loss.put_tape(tape)
+}
+
+/// (a − b) · factor.
+fn scaled_difference(mut a: Vec<f32>, b: &[f32], factor: f32) -> Vec<f32> {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = (*a - b) * factor;
+    }
+    a
+}
+
+/// The mean as a scalar tensor.
+fn mean(losses: &[f64]) -> Plain<()> {
+    import(
+        vec![(losses.iter().sum::<f64>() / losses.len() as f64) as f32],
+        (),
+    )
+}

@@ -1,0 +1,268 @@
+//! The fused operations against the composed ones, finite differences and closed forms.
+
+use dfdx::{
+    tensor::{PutTape, SplitTape, Trace},
+    tensor_ops::{Backward, SumTo},
+};
+
+use super::{composed, fused};
+use crate::tensor::{Features, Plain, Traced, import, scalar, values};
+
+/// Deterministic numbers in [−1, 1).
+fn numbers(stream: u64, rows: usize, width: usize) -> Plain<Features> {
+    let mut random = smallfry_data::random::Random::new(&[stream]);
+    let values = (0..rows * width)
+        .map(|_| (2.0 * random.unit() - 1.0) as f32)
+        .collect();
+    import(values, (rows, width))
+}
+
+fn unit_rows(stream: u64, rows: usize, width: usize) -> Plain<Features> {
+    fused::normalise(numbers(stream, rows, width))
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let error = norm(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+    let size = norm(&mut b.iter().map(|&b| f64::from(b)));
+    assert!(error <= tolerance * size, "relative error {}", error / size);
+}
+
+/// Batches, widths and queue lengths around the kernel's vectors and chunks.
+const SIZES: &[(usize, usize, usize)] = &[
+    (1, 1, 1),
+    (3, 5, 7),
+    (16, 8, 512),
+    (17, 33, 513),
+    (32, 128, 1500),
+    (65, 16, 2048),
+];
+
+#[test]
+fn normalised_rows_have_length_one_and_the_composed_gradient() {
+    for &(batch, width, _) in SIZES {
+        let x = numbers(1, batch, width);
+        let weights = numbers(2, batch, width);
+        let (fused, composed) = (
+            fused::normalise(x.leaky_trace()),
+            composed::normalise(x.leaky_trace()),
+        );
+        for row in values(&fused).chunks(width) {
+            let length: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum();
+            assert!((length - 1.0).abs() < 1e-6);
+        }
+        assert_close(&values(&fused), &values(&composed), 1e-6);
+        let a = (fused * weights.clone()).sum::<(), _>().backward();
+        let b = (composed * weights).sum::<(), _>().backward();
+        // A row of one number has no gradient: what remains is rounding.
+        if width > 1 {
+            assert_close(&a.get(&x).as_vec(), &b.get(&x).as_vec(), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_row_of_zeros_stays_zero_and_has_a_finite_gradient() {
+    let x = import(vec![0.0, 0.0, 3.0, 4.0], (2, 2));
+    for y in [
+        fused::normalise(x.leaky_trace()),
+        composed::normalise(x.leaky_trace()),
+    ] {
+        assert_close(&values(&y), &[0.0, 0.0, 0.6, 0.8], 1e-6);
+        let gradient = y.sum::<(), _>().backward().get(&x).as_vec();
+        assert!(gradient.iter().all(|g| g.is_finite()));
+        assert_close(&gradient[..2], &[1e12, 1e12], 1e-6);
+    }
+}
+
+#[test]
+fn info_nce_agrees_with_the_composed_loss() {
+    for (i, &(batch, width, length)) in SIZES.iter().enumerate() {
+        for temperature in [0.07f32, 0.1, 1.0] {
+            let stream = 10 * i as u64;
+            let query = unit_rows(stream, batch, width);
+            let key = unit_rows(stream + 1, batch, width);
+            let queue = unit_rows(stream + 2, length, width);
+            let a = fused::info_nce(query.leaky_trace(), key.leaky_trace(), &queue, temperature);
+            let b = composed::info_nce(query.leaky_trace(), key.leaky_trace(), &queue, temperature);
+            assert_eq!(a.above, b.above);
+            assert_close(&[scalar(&a.loss)], &[scalar(&b.loss)], 3e-6);
+            let (a, b) = (a.loss.backward(), b.loss.backward());
+            assert_close(&a.get(&query).as_vec(), &b.get(&query).as_vec(), 2e-5);
+            assert_close(&a.get(&key).as_vec(), &b.get(&key).as_vec(), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let (batch, width, length) = (3, 4, 9);
+    let (query, key) = (numbers(40, batch, width), numbers(41, batch, width));
+    let queue = numbers(42, length, width);
+    let contrast = |query: &Plain<Features>, key: &Plain<Features>| {
+        let query = fused::normalise(query.leaky_trace());
+        fused::info_nce(query, key.leaky_trace(), &queue, 0.5).loss
+    };
+    let distil = |student: &Plain<Features>, teacher: &Plain<Features>| {
+        fused::distillation(
+            fused::normalise(student.leaky_trace()),
+            teacher,
+            &queue,
+            0.4,
+            0.3,
+        )
+    };
+    let step = 1e-2;
+    let moved = |x: &Plain<Features>, i: usize, by: f32| {
+        let mut values = x.as_vec();
+        values[i] += by;
+        import(values, (batch, width))
+    };
+    let slope = |up: Traced<()>, down: Traced<()>| (scalar(&up) - scalar(&down)) / (2.0 * step);
+    let gradients = contrast(&query, &key).backward();
+    let (to_query, to_key) = (gradients.get(&query).as_vec(), gradients.get(&key).as_vec());
+    let to_student = distil(&query, &key).backward().get(&query).as_vec();
+    for i in 0..batch * width {
+        let (up, down) = (moved(&query, i, step), moved(&query, i, -step));
+        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-3, "{i}: {a} and {b}");
+        close(
+            to_query[i],
+            slope(contrast(&up, &key), contrast(&down, &key)),
+        );
+        close(to_student[i], slope(distil(&up, &key), distil(&down, &key)));
+        let (up, down) = (moved(&key, i, step), moved(&key, i, -step));
+        close(
+            to_key[i],
+            slope(contrast(&query, &up), contrast(&query, &down)),
+        );
+    }
+}
+
+#[test]
+fn distillation_agrees_with_the_composed_loss() {
+    for (i, &(batch, width, length)) in SIZES.iter().enumerate() {
+        for temperature in [1e-4f32, 0.05, 0.5] {
+            let stream = 100 + 10 * i as u64;
+            let student = unit_rows(stream, batch, width);
+            let teacher = unit_rows(stream + 1, batch, width);
+            let queue = unit_rows(stream + 2, length, width);
+            let a = fused::distillation(student.leaky_trace(), &teacher, &queue, 0.2, temperature);
+            let b =
+                composed::distillation(student.leaky_trace(), &teacher, &queue, 0.2, temperature);
+            let (va, vb) = (scalar(&a), scalar(&b));
+            // A teacher this cold amplifies the rounding of its logits.
+            let tolerance = if temperature < 1e-3 { 1e-2 } else { 1e-5 };
+            assert!(
+                (va - vb).abs() <= tolerance * vb.abs().max(1.0),
+                "{va} and {vb}"
+            );
+            let (a, b) = (a.backward(), b.backward());
+            let (a, b) = (a.get(&student).as_vec(), b.get(&student).as_vec());
+            let gap = a
+                .iter()
+                .zip(&b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(gap <= tolerance as f32, "gradients differ by {gap}");
+        }
+    }
+}
+
+#[test]
+fn a_uniform_softmax_costs_the_logarithm_of_its_size() {
+    // Orthogonal to everything: all K + 1 logits are zero.
+    let mut axis = vec![0.0; 8];
+    axis[0] = 1.0;
+    let query = import(axis, (1, 8));
+    let zero = import(vec![0.0; 8], (1, 8));
+    let queue = import(vec![0.0; 99 * 8], (99, 8));
+    let contrast = fused::info_nce(query.leaky_trace(), zero, &queue, 0.1);
+    assert!((scalar(&contrast.loss) - 100f32.ln()).abs() < 1e-6);
+    assert_eq!(contrast.above, [0]);
+    assert_eq!(contrast.accuracy(1), 100.0);
+}
+
+#[test]
+fn accuracy_counts_the_negatives_above_the_positive() {
+    let query = import(vec![1.0, 0.0, 1.0, 0.0], (2, 2));
+    let key = import(vec![0.5, 0.0, 1.0, 0.0], (2, 2));
+    let queue = import(vec![0.6, 0.0, 0.7, 0.0, 0.5, 0.0, 0.4, 0.0], (4, 2));
+    let contrast = fused::info_nce(query.leaky_trace(), key, &queue, 0.1);
+    assert_eq!(contrast.above, [2, 0]);
+    assert_eq!(
+        [1, 2, 3, 5].map(|best| contrast.accuracy(best)),
+        [50.0, 50.0, 100.0, 100.0]
+    );
+}
+
+#[test]
+fn a_diverged_query_has_no_loss_and_no_hit() {
+    let query = import(vec![f32::NAN, 0.0, 1.0, 0.0], (2, 2));
+    let key = import(vec![1.0, 0.0, 1.0, 0.0], (2, 2));
+    let queue = numbers(50, 20, 2);
+    for contrast in [
+        fused::info_nce(query.leaky_trace(), key.clone(), &queue, 0.1),
+        composed::info_nce(query.leaky_trace(), key.clone(), &queue, 0.1),
+    ] {
+        assert!(scalar(&contrast.loss).is_nan());
+        assert_eq!(contrast.above[0], usize::MAX);
+        assert_eq!(contrast.accuracy(1000), 50.0);
+    }
+}
+
+#[test]
+fn extreme_logits_neither_overflow_nor_vanish() {
+    let query = import(vec![1.0, 0.0], (1, 2));
+    let key = import(vec![-1.0, 0.0], (1, 2));
+    let queue = import(vec![1.0, 0.0], (1, 2));
+    for contrast in [
+        fused::info_nce(query.leaky_trace(), key.clone(), &queue, 1e-3),
+        composed::info_nce(query.leaky_trace(), key.clone(), &queue, 1e-3),
+    ] {
+        assert_close(&[scalar(&contrast.loss)], &[2000.0], 1e-6);
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let query = unit_rows(60, 32, 128);
+    let key = unit_rows(61, 32, 128);
+    let queue = unit_rows(62, 5000, 128);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let (query, key, queue) = (query.clone(), key.clone(), queue.clone());
+        pool.expect("threads start").install(move || {
+            let contrast = fused::info_nce(query.leaky_trace(), key, &queue, 0.1);
+            let loss = scalar(&contrast.loss).to_bits();
+            let gradient = contrast.loss.backward().get(&query).as_vec();
+            (
+                loss,
+                gradient.iter().map(|g| g.to_bits()).collect::<Vec<_>>(),
+            )
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(4));
+}
+
+#[test]
+fn upstream_gradients_scale_the_result() {
+    let query = unit_rows(70, 4, 8);
+    let (key, queue) = (unit_rows(71, 4, 8), unit_rows(72, 30, 8));
+    let once = fused::info_nce(query.leaky_trace(), key.clone(), &queue, 0.1).loss;
+    let thrice = fused::info_nce(query.leaky_trace(), key, &queue, 0.1).loss * 3.0;
+    let once: Vec<f32> = once
+        .backward()
+        .get(&query)
+        .as_vec()
+        .iter()
+        .map(|g| 3.0 * g)
+        .collect();
+    let (thrice, tape) = thrice.split_tape();
+    assert_close(
+        &thrice.put_tape(tape).backward().get(&query).as_vec(),
+        &once,
+        1e-6,
+    );
+}
