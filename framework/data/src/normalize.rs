@@ -67,7 +67,11 @@ impl Normalization {
     /// `out` has another length than the view.
     pub fn write(&self, view: &mut View<'_>, out: &mut [f32]) {
         let image = view.image();
-        assert_eq!(out.len(), image.pixels.len(), "a slot has the size of its view");
+        assert_eq!(
+            out.len(),
+            image.pixels.len(),
+            "a slot has the size of its view"
+        );
         // Without fused multiply-add in hardware the table is faster.
         if self.computable && Level::current() > Level::Portable {
             compute(&image.pixels, out, &self.mean, &self.deviation);

@@ -87,7 +87,10 @@ impl<'a> View<'a> {
     pub fn crop(&mut self, part: Rectangle) {
         if let Some(dropped) = &self.dropped {
             let (width, _) = self.size();
-            let rows = dropped.chunks_exact(width.max(1)).skip(part.top).take(part.height);
+            let rows = dropped
+                .chunks_exact(width.max(1))
+                .skip(part.top)
+                .take(part.height);
             let kept = rows.flat_map(|row| &row[part.left..part.left + part.width]);
             self.dropped = Some(kept.copied().collect());
         }
@@ -137,7 +140,11 @@ impl<'a> View<'a> {
     /// The mask has another size than the view.
     pub fn drop_pixels(&mut self, mask: &[bool]) {
         let (width, height) = self.size();
-        assert_eq!(mask.len(), width * height, "a mask has the size of its view");
+        assert_eq!(
+            mask.len(),
+            width * height,
+            "a mask has the size of its view"
+        );
         match &mut self.dropped {
             None => self.dropped = Some(mask.to_vec()),
             Some(dropped) => {
@@ -204,7 +211,13 @@ mod tests {
         assert_eq!(view.size(), (30, 20));
 
         let now = crop(&crop(&image, part(2, 3, 15, 20)), part(1, 1, 12, 18));
-        let now = resize(&now, now.whole(), (40, 30), part(0, 0, 30, 40), Filter::Bilinear);
+        let now = resize(
+            &now,
+            now.whole(),
+            (40, 30),
+            part(0, 0, 30, 40),
+            Filter::Bilinear,
+        );
         let now = crop(&now, part(4, 5, 20, 30));
         assert!(*view.image() == now);
     }
@@ -226,7 +239,10 @@ mod tests {
         let mut view = View::of(&image);
         view.drop_pixels(&[true, false, false, false, false, true]);
         view.flip();
-        assert_eq!(view.dropped().unwrap(), [false, false, true, true, false, false]);
+        assert_eq!(
+            view.dropped().unwrap(),
+            [false, false, true, true, false, false]
+        );
         view.crop(part(0, 1, 2, 2));
         assert_eq!(view.dropped().unwrap(), [false, true, false, false]);
     }

@@ -160,7 +160,10 @@ fn luma_sum_body(pixels: &[u8]) -> u64 {
         total += u64::from(luma(pixel[0], pixel[1], pixel[2]));
     }
     for chunk in chunks {
-        split(chunk.try_into().expect("the chunk has this length"), &mut block);
+        split(
+            chunk.try_into().expect("the chunk has this length"),
+            &mut block,
+        );
         let mut sum = 0u32;
         for i in 0..BLOCK {
             sum += u32::from(luma(block.r[i], block.g[i], block.b[i]));

@@ -92,7 +92,14 @@ pub fn horizontal(
             while done + 4 <= safe {
                 // SAFETY: the level is available and the four rows lie within `from` as computed above.
                 unsafe {
-                    x86::rows4(from, start + done * stride, stride, &mut to[done * out_stride..], out_stride, taps);
+                    x86::rows4(
+                        from,
+                        start + done * stride,
+                        stride,
+                        &mut to[done * out_stride..],
+                        out_stride,
+                        taps,
+                    );
                 }
                 done += 4;
             }
@@ -101,7 +108,14 @@ pub fn horizontal(
             while done + 2 <= safe {
                 // SAFETY: the level is available and the two rows lie within `from` as computed above.
                 unsafe {
-                    x86::rows2(from, start + done * stride, stride, &mut to[done * out_stride..], out_stride, taps);
+                    x86::rows2(
+                        from,
+                        start + done * stride,
+                        stride,
+                        &mut to[done * out_stride..],
+                        out_stride,
+                        taps,
+                    );
                 }
                 done += 2;
             }
@@ -148,7 +162,14 @@ mod x86 {
     /// # Safety
     /// AVX-512 F, BW, DQ and VL are available; four rows from byte `start` can be read as the caller computed.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-    pub unsafe fn rows4(from: &[u8], start: usize, stride: usize, to: &mut [u8], out_stride: usize, taps: &Taps) {
+    pub unsafe fn rows4(
+        from: &[u8],
+        start: usize,
+        stride: usize,
+        to: &mut [u8],
+        out_stride: usize,
+        taps: &Taps,
+    ) {
         let shuffle = |bytes: &[i8; 16]| {
             // SAFETY: reads the 16 bytes of the array.
             _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
@@ -171,16 +192,24 @@ mod x86 {
                     let bytes = unsafe {
                         let at = origin.add(offset);
                         let load = |row: usize| _mm_loadu_si128(at.add(row * stride).cast());
-                        let two = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(0)), load(1));
-                        let others = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(2)), load(3));
+                        let two =
+                            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(0)), load(1));
+                        let others =
+                            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(2)), load(3));
                         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(two), others)
                     };
                     let weights = &taps.split[((x + i) * taps.groups + group) * GROUP..][..GROUP];
                     let a = _mm512_shuffle_epi8(bytes, pair01);
                     let b = _mm512_shuffle_epi8(bytes, pair23);
                     let product = |pair, weight| _mm512_madd_epi16(pair, _mm512_set1_epi32(weight));
-                    high = _mm512_add_epi32(high, _mm512_add_epi32(product(a, weights[0]), product(b, weights[1])));
-                    low = _mm512_add_epi32(low, _mm512_add_epi32(product(a, weights[2]), product(b, weights[3])));
+                    high = _mm512_add_epi32(
+                        high,
+                        _mm512_add_epi32(product(a, weights[0]), product(b, weights[1])),
+                    );
+                    low = _mm512_add_epi32(
+                        low,
+                        _mm512_add_epi32(product(a, weights[2]), product(b, weights[3])),
+                    );
                 }
                 let sum = _mm512_add_epi32(_mm512_slli_epi32::<LOW>(high), low);
                 *pixel = _mm512_srai_epi32::<PRECISION>(sum);
@@ -208,7 +237,14 @@ mod x86 {
     /// # Safety
     /// AVX2 is available; two rows from byte `start` can be read as the caller computed.
     #[target_feature(enable = "avx2")]
-    pub unsafe fn rows2(from: &[u8], start: usize, stride: usize, to: &mut [u8], out_stride: usize, taps: &Taps) {
+    pub unsafe fn rows2(
+        from: &[u8],
+        start: usize,
+        stride: usize,
+        to: &mut [u8],
+        out_stride: usize,
+        taps: &Taps,
+    ) {
         let shuffle = |bytes: &[i8; 16]| {
             // SAFETY: reads the 16 bytes of the array.
             _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
@@ -237,8 +273,14 @@ mod x86 {
                     let a = _mm256_shuffle_epi8(bytes, pair01);
                     let b = _mm256_shuffle_epi8(bytes, pair23);
                     let product = |pair, weight| _mm256_madd_epi16(pair, _mm256_set1_epi32(weight));
-                    high = _mm256_add_epi32(high, _mm256_add_epi32(product(a, weights[0]), product(b, weights[1])));
-                    low = _mm256_add_epi32(low, _mm256_add_epi32(product(a, weights[2]), product(b, weights[3])));
+                    high = _mm256_add_epi32(
+                        high,
+                        _mm256_add_epi32(product(a, weights[0]), product(b, weights[1])),
+                    );
+                    low = _mm256_add_epi32(
+                        low,
+                        _mm256_add_epi32(product(a, weights[2]), product(b, weights[3])),
+                    );
                 }
                 let sum = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW as i32 }>(high), low);
                 *pixel = _mm256_srai_epi32::<{ PRECISION as i32 }>(sum);
@@ -246,9 +288,12 @@ mod x86 {
             let front = _mm256_packs_epi32(pixels[0], pixels[1]);
             let back = _mm256_packs_epi32(pixels[2], pixels[3]);
             let bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(front, back), pack);
-            for (row, lane) in [_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes)]
-                .into_iter()
-                .enumerate()
+            for (row, lane) in [
+                _mm256_castsi256_si128(bytes),
+                _mm256_extracti128_si256::<1>(bytes),
+            ]
+            .into_iter()
+            .enumerate()
             {
                 let out = &mut to[row * out_stride + 3 * x..][..16];
                 // SAFETY: writes the 16 bytes of the slice.
@@ -270,8 +315,19 @@ dispatch! {
 const STRIP: usize = 64;
 
 #[inline(always)]
-fn vertical_body(from: &[u8], start: usize, stride: usize, to: &mut [u8], width: usize, taps: &Taps) {
-    for (y, out) in to.chunks_exact_mut(width).take(taps.first.len()).enumerate() {
+fn vertical_body(
+    from: &[u8],
+    start: usize,
+    stride: usize,
+    to: &mut [u8],
+    width: usize,
+    taps: &Taps,
+) {
+    for (y, out) in to
+        .chunks_exact_mut(width)
+        .take(taps.first.len())
+        .enumerate()
+    {
         let first = start + taps.first[y] as usize * stride;
         let weights = &taps.weights(y)[..taps.count[y] as usize];
         let whole = width / STRIP * STRIP;

@@ -91,7 +91,11 @@ mod tests {
                 for x in 0..w {
                     for c in 0..3 {
                         let tap = |k: isize| {
-                            if pass < 3 { at(x + k, y, c) } else { at(x, y + k, c) }
+                            if pass < 3 {
+                                at(x + k, y, c)
+                            } else {
+                                at(x, y + k, c)
+                            }
                         };
                         let e = filter.reach as isize;
                         let sum: u32 = (-e..=e).map(tap).sum();

@@ -55,7 +55,13 @@ impl Filter {
 }
 
 /// Plans the outputs `keep` of resampling `length` inputs to `target` outputs.
-fn plan(taps: &mut Taps, length: usize, target: usize, keep: std::ops::Range<usize>, filter: Filter) {
+fn plan(
+    taps: &mut Taps,
+    length: usize,
+    target: usize,
+    keep: std::ops::Range<usize>,
+    filter: Filter,
+) {
     let scale = length as f64 / target as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -71,7 +77,9 @@ fn plan(taps: &mut Taps, length: usize, target: usize, keep: std::ops::Range<usi
         let first = (center - support + 0.5).max(0.0) as usize;
         let end = ((center + support + 0.5) as usize).min(length);
         exact.clear();
-        exact.extend((first..end).map(|j| filter.weight((j as f64 - center + 0.5) * (1.0 / stretch))));
+        exact.extend(
+            (first..end).map(|j| filter.weight((j as f64 - center + 0.5) * (1.0 / stretch))),
+        );
         let sum: f64 = exact.iter().sum();
         let sum = if sum == 0.0 { 1.0 } else { sum };
         taps.first.push(first as u32);
@@ -131,7 +139,13 @@ pub fn resize(
         let (top, rows) = if height == from.height {
             (keep.top, keep.height)
         } else {
-            plan(down, from.height, height, keep.top..keep.top + keep.height, filter);
+            plan(
+                down,
+                from.height,
+                height,
+                keep.top..keep.top + keep.height,
+                filter,
+            );
             let top = down.first.iter().min().copied().unwrap_or(0);
             let ends = down.first.iter().zip(&down.count).map(|(f, n)| f + n);
             let rows = ends.max().unwrap_or(0) - top;
@@ -156,13 +170,31 @@ pub fn resize(
             return out;
         }
 
-        plan(across, from.width, width, keep.left..keep.left + keep.width, filter);
+        plan(
+            across,
+            from.width,
+            width,
+            keep.left..keep.left + keep.width,
+            filter,
+        );
         let between = (wide + SLACK).next_multiple_of(64);
         let mut middle = buffer::take(between * rows);
-        horizontal(&image.pixels, start, stride, rows, &mut middle, between, across);
+        horizontal(
+            &image.pixels,
+            start,
+            stride,
+            rows,
+            &mut middle,
+            between,
+            across,
+        );
         let mut out = Image::scratch(keep.width, keep.height);
         if height == from.height {
-            for (row, middle) in out.pixels.chunks_exact_mut(wide).zip(middle.chunks_exact(between)) {
+            for (row, middle) in out
+                .pixels
+                .chunks_exact_mut(wide)
+                .zip(middle.chunks_exact(between))
+            {
                 row.copy_from_slice(&middle[..wide]);
             }
         } else {
@@ -181,7 +213,11 @@ pub fn shorter_side(width: usize, height: usize, side: usize) -> (usize, usize) 
     let (short, long) = (width.min(height), width.max(height));
     assert!(short > 0, "an image to resize has pixels");
     let other = (side as u128 * long as u128 / short as u128) as usize;
-    if width <= height { (side, other) } else { (other, side) }
+    if width <= height {
+        (side, other)
+    } else {
+        (other, side)
+    }
 }
 
 #[cfg(test)]
@@ -191,25 +227,43 @@ mod tests {
 
     fn noise(width: usize, height: usize) -> Image {
         let mut random = Random::new(&[9]);
-        let pixels = (0..3 * width * height).map(|_| random.bits() as u8).collect();
-        Image { width, height, pixels }
+        let pixels = (0..3 * width * height)
+            .map(|_| random.bits() as u8)
+            .collect();
+        Image {
+            width,
+            height,
+            pixels,
+        }
     }
 
     fn rectangle(top: usize, left: usize, height: usize, width: usize) -> Rectangle {
-        Rectangle { top, left, height, width }
+        Rectangle {
+            top,
+            left,
+            height,
+            width,
+        }
     }
 
     #[test]
     fn every_level_returns_the_same_bytes() {
         let image = noise(97, 71);
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Box] {
-            for from in [image.whole(), rectangle(31, 40, 40, 57), rectangle(70, 96, 1, 1)] {
+            for from in [
+                image.whole(),
+                rectangle(31, 40, 40, 57),
+                rectangle(70, 96, 1, 1),
+            ] {
                 for size in [(1, 1), (7, 5), (57, 40), (64, 64), (224, 224), (97, 300)] {
                     let keep = rectangle(0, 0, size.1, size.0);
                     let at = |level: Level| level.with(|| resize(&image, from, size, keep, filter));
                     let expected = at(Level::Portable);
                     for level in Level::available() {
-                        assert!(at(level) == expected, "{filter:?} {from:?} to {size:?} at {level:?}");
+                        assert!(
+                            at(level) == expected,
+                            "{filter:?} {from:?} to {size:?} at {level:?}"
+                        );
                     }
                 }
             }
@@ -235,7 +289,13 @@ mod tests {
     #[test]
     fn a_constant_image_stays_constant() {
         let image = Image::from_grey(50, 40, &[201; 2000]);
-        let small = resize(&image, image.whole(), (13, 77), rectangle(0, 0, 77, 13), Filter::Bicubic);
+        let small = resize(
+            &image,
+            image.whole(),
+            (13, 77),
+            rectangle(0, 0, 77, 13),
+            Filter::Bicubic,
+        );
         assert!(small.pixels.iter().all(|&value| value == 201));
     }
 
