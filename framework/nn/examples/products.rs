@@ -27,7 +27,7 @@ fn main() {
     for level in Level::available() {
         println!("{level}");
         for (k, n) in [
-            (16, 16),
+            (16usize, 16usize),
             (16, 64),
             (16, 72),
             (24, 88),

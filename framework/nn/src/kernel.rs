@@ -1,13 +1,14 @@
 //! Vector kernels with run-time dispatch.
 //!
-//! One binary for the oldest x86-64 holds every kernel three times: for AVX-512, for AVX2 with FMA, and for plain
-//! arrays that any machine can run. [`simd`] explains how one generic source becomes three machine codes and how the
+//! One binary for the oldest x86-64 holds every kernel three times: for AVX-512, for AVX2 with FMA, and for the
+//! baseline of the architecture. [`simd`] explains how one generic source becomes three machine codes and how the
 //! choice is made. Nothing here starts threads: a kernel is one thread's work, and layers decide how work is cut.
 //!
 //! What a newcomer would get wrong: results of two [`simd::Level`]s differ in the last bits, because sums are taken in
 //! another order. They are the same bits for the same level, whatever the number of threads.
 
 pub mod activation;
+pub mod depthwise;
 pub mod gemm;
 pub mod simd;
 

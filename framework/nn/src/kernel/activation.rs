@@ -6,35 +6,39 @@
 use super::simd::Simd;
 use crate::network::Activation;
 
-/// Replaces every vector by its activation.
+/// Runs a statement for every index below `$n`, at most seven, without a loop: an array that is indexed by a loop
+/// variable which the compiler does not unroll would lie in memory instead of registers.
+macro_rules! each {
+    ($n:expr, $i:ident, $body:block) => {
+        each!(@ $n, $i, $body, 0 1 2 3 4 5 6)
+    };
+    (@ $n:expr, $i:ident, $body:block, $($index:literal)*) => {{
+        $(if $index < $n {
+            #[allow(non_upper_case_globals, reason = "reads as a loop variable")]
+            const $i: usize = $index;
+            $body
+        })*
+    }};
+}
+pub(super) use each;
+
+/// Replaces every vector, at most seven, by its activation.
 #[inline(always)]
 pub fn apply<S: Simd, const Q: usize>(s: S, activation: Activation, z: &mut [S::Vector; Q]) {
     match activation {
         Activation::Identity => {}
-        Activation::Relu => {
-            for v in z.iter_mut() {
-                *v = s.max(*v, s.zero());
-            }
-        }
+        Activation::Relu => each!(Q, i, { z[i] = s.max(z[i], s.zero()) }),
         Activation::Relu6 => {
-            for v in z.iter_mut() {
-                *v = s.min(s.max(*v, s.zero()), s.splat(6.0));
-            }
+            each!(Q, i, {
+                z[i] = s.min(s.max(z[i], s.zero()), s.splat(6.0));
+            });
         }
-        Activation::HardSwish => {
-            for v in z.iter_mut() {
-                *v = s.mul(*v, hard_sigmoid(s, *v).1);
-            }
-        }
-        Activation::Swish => {
-            for v in z.iter_mut() {
-                *v = s.mul(*v, sigmoid(s, *v));
-            }
-        }
+        Activation::HardSwish => each!(Q, i, { z[i] = hard_swish(s, z[i]) }),
+        Activation::Swish => each!(Q, i, { z[i] = s.mul(z[i], sigmoid(s, z[i])) }),
     }
 }
 
-/// Replaces every `z` by its activation, and every `d` by its product with the derivative at `z`.
+/// Replaces every `z`, at most seven, by its activation, and every `d` by its product with the derivative at `z`.
 #[inline(always)]
 pub fn gradient<S: Simd, const Q: usize>(
     s: S,
@@ -44,39 +48,36 @@ pub fn gradient<S: Simd, const Q: usize>(
 ) {
     match activation {
         Activation::Identity => {}
-        Activation::Relu => {
-            for (z, d) in z.iter_mut().zip(d) {
-                *d = s.where_greater(*z, s.zero(), *d);
-                *z = s.max(*z, s.zero());
-            }
-        }
-        Activation::Relu6 => {
-            for (z, d) in z.iter_mut().zip(d) {
-                let six = s.splat(6.0);
-                *d = s.where_greater(six, *z, s.where_greater(*z, s.zero(), *d));
-                *z = s.min(s.max(*z, s.zero()), six);
-            }
-        }
-        Activation::HardSwish => {
+        Activation::Relu => each!(Q, i, {
+            d[i] = s.where_greater(z[i], s.zero(), d[i]);
+            z[i] = s.max(z[i], s.zero());
+        }),
+        Activation::Relu6 => each!(Q, i, {
+            let six = s.splat(6.0);
+            d[i] = s.where_greater(six, z[i], s.where_greater(z[i], s.zero(), d[i]));
+            z[i] = s.min(s.max(z[i], s.zero()), six);
+        }),
+        Activation::HardSwish => each!(Q, i, {
             // Where the clamp is not active the derivative is t + z/6, elsewhere t itself (0 or 1).
-            for (z, d) in z.iter_mut().zip(d) {
-                let (open, t) = hard_sigmoid(s, *z);
-                let slope = s.where_equal(open, t, s.mul(*z, s.splat(1.0 / 6.0)));
-                *d = s.mul(*d, s.add(t, slope));
-                *z = s.mul(*z, t);
-            }
-        }
-        Activation::Swish => {
+            let (open, t) = hard_sigmoid(s, z[i]);
+            let slope = s.where_equal(open, t, s.mul(z[i], s.splat(1.0 / 6.0)));
+            d[i] = s.mul(d[i], s.add(t, slope));
+            z[i] = s.mul(z[i], t);
+        }),
+        Activation::Swish => each!(Q, i, {
             // σ + z σ (1 − σ)
-            for (z, d) in z.iter_mut().zip(d) {
-                let t = sigmoid(s, *z);
-                let a = s.mul(*z, t);
-                let slope = s.add(t, s.sub(a, s.mul(a, t)));
-                *d = s.mul(*d, slope);
-                *z = a;
-            }
-        }
+            let t = sigmoid(s, z[i]);
+            let a = s.mul(z[i], t);
+            d[i] = s.mul(d[i], s.add(t, s.sub(a, s.mul(a, t))));
+            z[i] = a;
+        }),
     }
+}
+
+/// z · min(max(z/6 + 1/2, 0), 1).
+#[inline(always)]
+pub fn hard_swish<S: Simd>(s: S, z: S::Vector) -> S::Vector {
+    s.mul(z, hard_sigmoid(s, z).1)
 }
 
 /// z/6 + 1/2, and that between 0 and 1.

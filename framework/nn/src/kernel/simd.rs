@@ -13,13 +13,19 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
+#[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(not(target_arch = "x86_64"))]
 pub use portable::Portable;
+#[cfg(not(target_arch = "x86_64"))]
+use portable::run_portable;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+use x86::run_portable;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512, Portable};
 
 /// A vector of `f32` of an instruction set.
 pub trait Simd: Copy + Send + Sync {
@@ -221,7 +227,7 @@ impl Level {
                 Kind::Avx512 => x86::run_avx512(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx2 => x86::run_avx2(kernel),
-                Kind::Portable => portable::run_portable(kernel),
+                Kind::Portable => run_portable(kernel),
             }
         }
     }
@@ -314,19 +320,28 @@ mod tests {
         let a: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.3 - 9.1);
         let mut b: [f32; 16] = std::array::from_fn(|i| 4.5 - i as f32);
         b[3] = a[3];
-        for level in Level::available() {
+        let mut results = Vec::new();
+        let mut record = |name: &'static str, lanes, run: &dyn Fn(Everything<'_>)| {
             let mut out = [[0.0f32; 16]; 14];
+            run(Everything {
+                a: &a,
+                b: &b,
+                out: &mut out,
+            });
+            results.push((name, lanes, out));
+        };
+        for level in Level::available() {
             // SAFETY: the arguments are arrays.
-            unsafe {
-                level.run(Everything {
-                    a: &a,
-                    b: &b,
-                    out: &mut out,
-                });
-            }
+            record(level.name(), level.lanes(), &|all| unsafe {
+                level.run(all)
+            });
+        }
+        // SAFETY: the arguments are arrays.
+        record("arrays", 4, &|all| unsafe { portable::run_portable(all) });
+        for (level, lanes, out) in results {
             for i in 0..16 {
                 let (x, y) = (a[i], b[i]);
-                let lane = i % level.lanes();
+                let lane = i % lanes;
                 let expected = [
                     x + y,
                     x - y,

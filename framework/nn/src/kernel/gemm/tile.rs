@@ -12,13 +12,13 @@ use super::{
     },
     Epilogue, Right,
 };
+use crate::network::Activation;
 
 /// Widest panel in vectors.
 fn widest(level: Level) -> usize {
     match level.name() {
         "avx512" => 4,
-        "avx2" => 2,
-        _ => 1,
+        _ => 2,
     }
 }
 
@@ -147,8 +147,29 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                     }
                 }
             }
-            for row in &mut tile {
-                activation::apply(s, e.activation, row);
+            match e.activation {
+                Activation::Identity | Activation::Swish => {}
+                Activation::Relu => {
+                    for row in &mut tile {
+                        for v in row {
+                            *v = s.max(*v, s.zero());
+                        }
+                    }
+                }
+                Activation::Relu6 => {
+                    for row in &mut tile {
+                        for v in row {
+                            *v = s.min(s.max(*v, s.zero()), s.splat(6.0));
+                        }
+                    }
+                }
+                Activation::HardSwish => {
+                    for row in &mut tile {
+                        for v in row {
+                            *v = activation::hard_swish(s, *v);
+                        }
+                    }
+                }
             }
             for (i, row) in tile.iter().enumerate() {
                 for (j, &v) in row.iter().enumerate() {
@@ -160,7 +181,9 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                     }
                 }
             }
-            if !e.sum.is_null() {
+            if e.activation == Activation::Swish {
+                self.swish(s, c, R);
+            } else if !e.sum.is_null() {
                 for j in 0..NV {
                     let (mut sum, mut squares) = (
                         load(e.sum.add(self.column), j),
@@ -179,6 +202,36 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                         s.store(e.squares.add(at), squares);
                     }
                 }
+            }
+        }
+    }
+
+    /// Swish of a stored tile, and its sums. The exponential is too long to be unrolled for every register of a tile:
+    /// the compiler would then keep the tile in memory all the time.
+    #[inline(always)]
+    unsafe fn swish<S: Simd>(&self, s: S, c: *mut f32, rows: usize) {
+        let e = self.epilogue;
+        // SAFETY: a tile that was just stored; columns behind n are masked.
+        unsafe {
+            let mut j = 0;
+            while j < self.n {
+                let mask = s.mask(self.n - j);
+                let (mut sum, mut squares) = (s.zero(), s.zero());
+                for i in 0..rows {
+                    let p = c.add(i * self.ldc + j);
+                    let mut v = [s.load_masked(p, mask)];
+                    activation::apply(s, Activation::Swish, &mut v);
+                    s.store_masked(p, v[0], mask);
+                    sum = s.add(sum, v[0]);
+                    squares = s.fmadd(v[0], v[0], squares);
+                }
+                if !e.sum.is_null() {
+                    for (to, v) in [(e.sum, sum), (e.squares, squares)] {
+                        let p = to.add(self.column + j);
+                        s.store_masked(p, s.add(s.load_masked(p, mask), v), mask);
+                    }
+                }
+                j += S::LANES;
             }
         }
     }
@@ -238,7 +291,8 @@ pub(super) unsafe fn panels(
                 ("avx512", _) => run!(6, 4),
                 ("avx2", 1) => run!(12, 1),
                 ("avx2", _) => run!(6, 2),
-                _ => run!(4, 1),
+                (_, 1) => run!(8, 1),
+                _ => run!(4, 2),
             }
         }
     }
@@ -382,7 +436,8 @@ pub(super) unsafe fn panels_tn(
                 ("avx512", _) => run!(6, 4),
                 ("avx2", 1) => run!(12, 1),
                 ("avx2", _) => run!(6, 2),
-                _ => run!(4, 1),
+                (_, 1) => run!(8, 1),
+                _ => run!(4, 2),
             }
         }
     }

@@ -1,11 +1,12 @@
-//! Vectors as arrays of eight, for processors without the wider instruction sets.
+//! Vectors as arrays of four, for architectures other than x86-64.
 //!
-//! The compiler turns the loops over lanes into whatever the target has (SSE2, NEON). `mul_add` is used only where it is
-//! an instruction: elsewhere it would be a call of the C library.
+//! The compiler turns the loops over lanes into whatever the target has (NEON, for instance). `mul_add` is used only
+//! where it is an instruction: elsewhere it would be a call of the C library. On x86-64 the same would be right too, but
+//! takes the compiler minutes: there the portable level is SSE2, which every such processor has.
 
 use super::{Kernel, Simd};
 
-/// Arrays of eight.
+/// Arrays of four.
 #[derive(Clone, Copy)]
 pub struct Portable(());
 
@@ -19,80 +20,80 @@ pub(super) unsafe fn run_portable<K: Kernel>(kernel: K) -> K::Output {
 }
 
 #[inline(always)]
-fn zip(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
+fn zip(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
     let mut out = a;
-    for i in 0..8 {
+    for i in 0..4 {
         out[i] = f(a[i], b[i]);
     }
     out
 }
 
 impl Simd for Portable {
-    type Vector = [f32; 8];
+    type Vector = [f32; 4];
     type Mask = usize;
-    const LANES: usize = 8;
+    const LANES: usize = 4;
 
     #[inline(always)]
-    fn splat(self, x: f32) -> [f32; 8] {
-        [x; 8]
+    fn splat(self, x: f32) -> [f32; 4] {
+        [x; 4]
     }
 
     #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> [f32; 8] {
+    unsafe fn load(self, p: *const f32) -> [f32; 4] {
         // SAFETY: the caller's promise.
-        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: [f32; 8]) {
+    unsafe fn store(self, p: *mut f32, v: [f32; 4]) {
         // SAFETY: the caller's promise.
-        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
     }
 
     #[inline(always)]
     fn mask(self, lanes: usize) -> usize {
-        lanes.min(8)
+        lanes.min(4)
     }
 
     #[inline(always)]
-    unsafe fn load_masked(self, p: *const f32, mask: usize) -> [f32; 8] {
-        let mut v = [0.0; 8];
-        // SAFETY: the caller's promise; the mask is at most 8.
+    unsafe fn load_masked(self, p: *const f32, mask: usize) -> [f32; 4] {
+        let mut v = [0.0; 4];
+        // SAFETY: the caller's promise; the mask is at most 4.
         unsafe { p.copy_to_nonoverlapping(v.as_mut_ptr(), mask) };
         v
     }
 
     #[inline(always)]
-    unsafe fn store_masked(self, p: *mut f32, v: [f32; 8], mask: usize) {
-        // SAFETY: the caller's promise; the mask is at most 8.
+    unsafe fn store_masked(self, p: *mut f32, v: [f32; 4], mask: usize) {
+        // SAFETY: the caller's promise; the mask is at most 4.
         unsafe { p.copy_from_nonoverlapping(v.as_ptr(), mask) };
     }
 
     #[inline(always)]
-    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| a + b)
     }
 
     #[inline(always)]
-    fn sub(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn sub(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| a - b)
     }
 
     #[inline(always)]
-    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn mul(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| a * b)
     }
 
     #[inline(always)]
-    fn div(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn div(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| a / b)
     }
 
     #[inline(always)]
-    fn fmadd(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+    fn fmadd(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
             let mut out = c;
-            for i in 0..8 {
+            for i in 0..4 {
                 out[i] = a[i].mul_add(b[i], c[i]);
             }
             out
@@ -102,44 +103,44 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn max(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
 
     #[inline(always)]
-    fn min(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+    fn min(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| if a < b { a } else { b })
     }
 
     #[inline(always)]
-    fn where_greater(self, a: [f32; 8], b: [f32; 8], x: [f32; 8]) -> [f32; 8] {
+    fn where_greater(self, a: [f32; 4], b: [f32; 4], x: [f32; 4]) -> [f32; 4] {
         let mut out = x;
-        for i in 0..8 {
+        for i in 0..4 {
             out[i] = if a[i] > b[i] { x[i] } else { 0.0 };
         }
         out
     }
 
     #[inline(always)]
-    fn where_equal(self, a: [f32; 8], b: [f32; 8], x: [f32; 8]) -> [f32; 8] {
+    fn where_equal(self, a: [f32; 4], b: [f32; 4], x: [f32; 4]) -> [f32; 4] {
         let mut out = x;
-        for i in 0..8 {
+        for i in 0..4 {
             out[i] = if a[i] == b[i] { x[i] } else { 0.0 };
         }
         out
     }
 
     #[inline(always)]
-    fn round(self, a: [f32; 8]) -> [f32; 8] {
+    fn round(self, a: [f32; 4]) -> [f32; 4] {
         // Adding and subtracting 1.5 · 2^23 leaves the nearest integer for anything below 2^22, without a library call.
         const MAGIC: f32 = 12_582_912.0;
-        zip(a, [MAGIC; 8], |a, magic| (a + magic) - magic)
+        zip(a, [MAGIC; 4], |a, magic| (a + magic) - magic)
     }
 
     #[inline(always)]
-    fn power_of_two(self, a: [f32; 8]) -> [f32; 8] {
+    fn power_of_two(self, a: [f32; 4]) -> [f32; 4] {
         let mut out = a;
-        for i in 0..8 {
+        for i in 0..4 {
             out[i] = f32::from_bits(((a[i] as i32 + 127) as u32) << 23);
         }
         out

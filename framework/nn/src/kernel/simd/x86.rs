@@ -1,4 +1,4 @@
-//! Vectors of AVX-512 and of AVX2 with FMA.
+//! Vectors of AVX-512, of AVX2 with FMA, and of SSE2.
 //!
 //! The functions of the instruction sets are safe only where the compiler knows the features. Here it does not until
 //! everything is inlined into the entry functions, hence the `unsafe` blocks; what makes them sound is that a token of
@@ -15,6 +15,19 @@ pub struct Avx512(());
 /// Eight lanes: AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub struct Avx2(());
+
+/// Four lanes: SSE2, which every x86-64 processor has.
+#[derive(Clone, Copy)]
+pub struct Portable(());
+
+/// Runs a kernel with SSE2.
+///
+/// # Safety
+/// As [`Kernel::run`].
+pub(super) unsafe fn run_portable<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run(Portable(())) }
+}
 
 /// Runs a kernel with AVX-512.
 ///
@@ -237,5 +250,117 @@ impl Simd for Avx2 {
         intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
             _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127))
         )))
+    }
+}
+
+impl Simd for Portable {
+    type Vector = __m128;
+    type Mask = usize;
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m128 {
+        intrinsic!(_mm_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m128 {
+        intrinsic!(_mm_loadu_ps(p))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m128) {
+        intrinsic!(_mm_storeu_ps(p, v))
+    }
+
+    #[inline(always)]
+    fn mask(self, lanes: usize) -> usize {
+        lanes.min(4)
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked(self, p: *const f32, mask: usize) -> __m128 {
+        if mask == 4 {
+            return intrinsic!(_mm_loadu_ps(p));
+        }
+        let mut v = [0.0; 4];
+        for (i, v) in v.iter_mut().enumerate() {
+            if i < mask {
+                *v = intrinsic!(*p.add(i));
+            }
+        }
+        intrinsic!(_mm_loadu_ps(v.as_ptr()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked(self, p: *mut f32, v: __m128, mask: usize) {
+        if mask == 4 {
+            return intrinsic!(_mm_storeu_ps(p, v));
+        }
+        let mut lanes = [0.0; 4];
+        intrinsic!(_mm_storeu_ps(lanes.as_mut_ptr(), v));
+        for (i, v) in lanes.iter().enumerate() {
+            if i < mask {
+                intrinsic!(*p.add(i) = *v);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fmadd(self, a: __m128, b: __m128, c: __m128) -> __m128 {
+        intrinsic!(_mm_add_ps(_mm_mul_ps(a, b), c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m128, b: __m128) -> __m128 {
+        intrinsic!(_mm_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn where_greater(self, a: __m128, b: __m128, x: __m128) -> __m128 {
+        intrinsic!(_mm_and_ps(_mm_cmpgt_ps(a, b), x))
+    }
+
+    #[inline(always)]
+    fn where_equal(self, a: __m128, b: __m128, x: __m128) -> __m128 {
+        intrinsic!(_mm_and_ps(_mm_cmpeq_ps(a, b), x))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m128) -> __m128 {
+        intrinsic!(_mm_cvtepi32_ps(_mm_cvtps_epi32(a)))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, a: __m128) -> __m128 {
+        intrinsic!(_mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(
+            _mm_cvtps_epi32(a),
+            _mm_set1_epi32(127)
+        ))))
     }
 }
