@@ -2,17 +2,19 @@
 //!
 //! Made by `experiment` from a file, used by `train` and `evaluate`; the border between the text and the work.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule, registry::Built,
+    Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule,
+    registry::Built,
+    source::{Site, Source},
 };
 
 /// A whole experiment file.
 pub struct Plan {
     /// Name of the experiment; its run folder is called so.
     pub name: String,
-    /// Where run folders are made.
+    /// Where run folders are made; relative to the current folder, as it belongs to the run and not to the experiment.
     pub output: PathBuf,
     /// The one seed that every random stream derives from.
     pub seed: u64,
@@ -20,6 +22,10 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The file with every default filled in; running it gives the same run.
     pub resolved: String,
+    /// What of `resolved` decides the numbers: no name of the experiment, no folder. Equal essences are equal runs.
+    pub essence: String,
+    /// The text that this plan comes from.
+    pub source: Arc<Source>,
 }
 
 /// One part of an experiment.
@@ -28,6 +34,16 @@ pub enum Stage {
     Pretrain(Pretrain),
     /// Metrics on the features of an encoder.
     Evaluate(Evaluate),
+}
+
+impl Stage {
+    /// Its name, unique in the file.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pretrain(stage) => &stage.name,
+            Self::Evaluate(stage) => &stage.name,
+        }
+    }
 }
 
 /// Training without labels.
@@ -52,6 +68,8 @@ pub struct Pretrain {
     pub batch: usize,
     /// Checkpoints that are kept, newest first; none keeps all.
     pub keep: Option<usize>,
+    /// Where the stage stands in its file.
+    pub site: Site,
 }
 
 /// Metrics on the features of an encoder.
@@ -74,6 +92,8 @@ pub struct Evaluate {
     pub batch: usize,
     /// What to compute.
     pub metrics: Vec<Built<dyn Metric>>,
+    /// Where the stage stands in its file.
+    pub site: Site,
 }
 
 /// Where weights come from.

@@ -5,6 +5,7 @@
 //! into that one text.
 
 pub(crate) mod explain;
+mod site;
 pub(crate) mod syntax;
 
 use std::{fs, io::Read, ops::Range, path::Path};
@@ -13,6 +14,8 @@ use ron::{Options, extensions::Extensions, value::RawValue};
 use serde::de::DeserializeOwned;
 
 use crate::diagnostic::{Diagnostic, Excerpt, Place};
+
+pub use site::Site;
 
 /// The largest experiment file that is read, in bytes; a larger one is not an experiment file.
 const LARGEST: u64 = 4 << 20;

@@ -1,7 +1,6 @@
 //! From the text of a plugin's parameters to the plugin.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     ops::{Deref, Range},
     sync::Arc,
@@ -13,7 +12,7 @@ use super::{Context, Invalid, Kind, Layout, Plugin, print};
 use crate::{
     diagnostic::Diagnostic,
     source::{
-        Source, dialect,
+        Site, Source, dialect,
         explain::{Misfit, offset_of, range_of, reword, suggest},
         syntax::{Body, Field, Value},
     },
@@ -29,14 +28,7 @@ pub struct Built<K: ?Sized> {
     pub resolved: String,
     /// The same on one line.
     pub line: String,
-    site: Option<BuiltSite>,
-}
-
-/// Where a plugin stands in its file.
-struct BuiltSite {
-    source: Arc<Source>,
-    whole: Range<usize>,
-    fields: BTreeMap<String, Range<usize>>,
+    site: Site,
 }
 
 impl<K: ?Sized> Built<K> {
@@ -48,22 +40,13 @@ impl<K: ?Sized> Built<K> {
             name,
             line: resolved.clone(),
             resolved,
-            site: None,
+            site: Site::nowhere(),
         }
     }
 
     /// A refusal that came up after building, with its place in the experiment file.
     pub fn diagnose(&self, invalid: &Invalid) -> Diagnostic {
-        let message = message(self.name, invalid);
-        let mut diagnostic = match &self.site {
-            None => Diagnostic::whole("(made in code)", message),
-            Some(site) => {
-                let place = site.fields.get(invalid.field).unwrap_or(&site.whole);
-                site.source.error(place, message)
-            }
-        };
-        diagnostic.help = invalid.help.clone();
-        diagnostic
+        diagnose(&self.site, self.name, invalid)
     }
 }
 
@@ -81,11 +64,14 @@ impl<K: ?Sized> fmt::Debug for Built<K> {
     }
 }
 
-fn message(name: &str, invalid: &Invalid) -> String {
-    match invalid.field {
+fn diagnose(site: &Site, name: &str, invalid: &Invalid) -> Diagnostic {
+    let message = match invalid.field {
         "" => format!("{name}: {}", invalid.reason),
         field => format!("`{field}` of {name}: {}", invalid.reason),
-    }
+    };
+    let mut diagnostic = site.error(invalid.field, message);
+    diagnostic.help = invalid.help.clone();
+    diagnostic
 }
 
 /// Builds plugin `P` from a value of the form `Name` or `Name(parameter: value, ..)`.
@@ -99,29 +85,16 @@ pub(super) fn build<K: Kind + ?Sized, P: Plugin<K>>(
         print::<K, P>(&params, Layout::Lines),
         print::<K, P>(&params, Layout::Line),
     );
-    let site = BuiltSite {
-        source: Arc::clone(source),
-        whole: value.range.clone(),
-        fields: value
-            .fields()
-            .iter()
-            .map(|field| (source.slice(&field.name).to_owned(), field.value.clone()))
-            .collect(),
-    };
+    let site = Site::of(source, value);
     match params.build(context) {
         Ok(plugin) => Ok(Built {
             plugin,
             name: P::NAME,
             resolved,
             line,
-            site: Some(site),
+            site,
         }),
-        Err(invalid) => {
-            let place = site.fields.get(invalid.field).unwrap_or(&site.whole);
-            let mut diagnostic = source.error(place, message(P::NAME, &invalid));
-            diagnostic.help = invalid.help;
-            Err(vec![diagnostic])
-        }
+        Err(invalid) => Err(vec![diagnose(&site, P::NAME, &invalid)]),
     }
 }
 
