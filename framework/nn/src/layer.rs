@@ -9,7 +9,30 @@
 
 use std::ops::Range;
 
-use crate::{executor::Mode, parameter::Parameters};
+use rayon::prelude::*;
+
+use crate::{
+    executor::Mode,
+    kernel::activation::scalar,
+    network::{Activation, Block, Convolution},
+    parameter::Parameters,
+};
+
+mod batch_norm;
+mod conv_norm;
+mod convolution;
+mod dropout;
+mod gather;
+mod linear;
+mod pool;
+mod residual;
+mod rowwise;
+mod unit;
+
+pub use conv_norm::ConvNorm;
+pub use linear::Linear;
+pub use pool::{GlobalAveragePool, MaxPool};
+pub use residual::Residual;
 
 /// The size of one image between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +46,16 @@ pub struct Size {
 }
 
 impl Size {
+    /// The size after a convolution.
+    pub(crate) fn after(self, c: &Convolution) -> Self {
+        let side = |n: usize, before, after| (n + before + after - c.kernel) / c.stride + 1;
+        Self {
+            height: side(self.height, c.padding.top, c.padding.bottom),
+            width: side(self.width, c.padding.left, c.padding.right),
+            channels: c.output,
+        }
+    }
+
     /// Number of elements of one image.
     pub fn len(self) -> usize {
         self.height * self.width * self.channels
@@ -32,6 +65,15 @@ impl Size {
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
+}
+
+/// What a layer is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward in `Train` mode, and backward.
+    Train,
+    /// Forward in another mode, which keeps nothing.
+    Forward,
 }
 
 /// What a layer works with during a pass.
@@ -56,7 +98,7 @@ pub trait Layer: Send {
     /// Floats that it keeps from forward to backward in `Train` mode.
     fn saved(&self) -> usize;
 
-    /// Floats that it needs during a pass of any mode.
+    /// Floats that it needs during a pass of its purpose.
     fn scratch(&self) -> usize;
 
     /// Computes `y` from `x`.
@@ -74,8 +116,76 @@ pub trait Layer: Send {
     );
 }
 
+/// Plans `block` for `batch` images of size `input`, giving size `output`.
+pub fn plan(
+    block: &Block,
+    batch: usize,
+    input: Size,
+    output: Size,
+    purpose: Purpose,
+    parameters: &Parameters,
+) -> Box<dyn Layer> {
+    match block {
+        Block::ConvNorm(conv) => Box::new(ConvNorm::new(
+            conv, batch, input, output, purpose, parameters,
+        )),
+        Block::InvertedResidual(_) => unimplemented!(),
+        Block::Residual(block) => Box::new(Residual::new(block, batch, input, purpose, parameters)),
+        &Block::MaxPool {
+            kernel,
+            stride,
+            padding,
+        } => Box::new(MaxPool::new(batch, input, output, kernel, stride, padding)),
+        &Block::GlobalAveragePool { dropout } => {
+            Box::new(GlobalAveragePool::new(batch, input, dropout))
+        }
+        Block::Linear(linear) => Box::new(Linear::new(linear, batch, parameters)),
+    }
+}
+
 /// The fixed cut of a batch: at most eight contiguous slices, whatever the number of threads.
 pub fn slices(batch: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
     let count = batch.min(8);
     (0..count).map(move |i| batch * i / count..batch * (i + 1) / count)
+}
+
+/// Cuts a tensor of `len` numbers per image at the borders of [`slices`].
+pub(crate) fn pieces(
+    tensor: &mut [f32],
+    len: usize,
+    batch: usize,
+) -> impl ExactSizeIterator<Item = &mut [f32]> {
+    let mut rest = tensor;
+    slices(batch).map(move |images| {
+        let (piece, after) = std::mem::take(&mut rest).split_at_mut(images.len() * len);
+        rest = after;
+        piece
+    })
+}
+
+/// Works on every part, each a task of its own, on all threads.
+pub(crate) fn each_slice<T: Send>(parts: impl Iterator<Item = T>, work: impl Fn(T) + Sync + Send) {
+    let parts: Vec<T> = parts.collect();
+    parts.into_par_iter().with_max_len(1).for_each(work);
+}
+
+/// Elements of a piece of a pass over a flat tensor.
+const FLAT: usize = 1 << 15;
+
+/// Copies one tensor to another.
+pub(crate) fn copy(from: &[f32], to: &mut [f32]) {
+    to.par_chunks_mut(FLAT)
+        .zip(from.par_chunks(FLAT))
+        .for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// y = activation(y + x).
+pub(crate) fn add_and_activate(x: &[f32], activation: Activation, y: &mut [f32]) {
+    y.par_chunks_mut(FLAT)
+        .zip(x.par_chunks(FLAT))
+        .for_each(|(y, x)| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = scalar(activation, *y + x);
+            }
+        });
 }

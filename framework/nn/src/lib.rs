@@ -8,9 +8,11 @@ pub mod executor;
 pub mod init;
 pub mod kernel;
 pub mod layer;
+mod memory;
 pub mod network;
 pub mod optimizer;
 pub mod parameter;
+mod random;
 
 pub use executor::{Executor, Images, Mode};
 pub use network::Network;

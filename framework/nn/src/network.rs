@@ -3,6 +3,11 @@
 //! A description is plain data. Names are the dotted paths of the reference implementations, so a reference checkpoint
 //! loads without a table, and [`Network::tensors`] lists the entries in the order of the reference state dict.
 
+mod check;
+mod tensors;
+
+pub use check::Impossible;
+
 use crate::init::Init;
 
 /// A pointwise non-linearity.
@@ -253,13 +258,15 @@ impl Spec {
 }
 
 impl Network {
-    /// The width of the output rows.
+    /// The width of the output rows: that of the last block that sets one.
     pub fn width(&self) -> usize {
-        0
-    }
-
-    /// Every state-dict entry, in the order of the reference.
-    pub fn tensors(&self) -> Vec<Spec> {
-        Vec::new()
+        let widths = self.blocks.iter().rev().find_map(|block| match block {
+            Block::ConvNorm(conv) => Some(conv.convolution.output),
+            Block::InvertedResidual(block) => Some(block.project.convolution.output),
+            Block::Residual(block) => block.path.last().map(|conv| conv.convolution.output),
+            Block::Linear(linear) => Some(linear.output),
+            Block::MaxPool { .. } | Block::GlobalAveragePool { .. } => None,
+        });
+        widths.unwrap_or(3)
     }
 }

@@ -154,6 +154,42 @@ impl Parameters {
         self.places[i].clone()
     }
 
+    /// Where a counter lies in [`counters_mut`](Self::counters_mut).
+    ///
+    /// # Panics
+    /// As [`weight`](Self::weight).
+    pub fn counter_place(&self, name: &str) -> usize {
+        let i = self
+            .position(name)
+            .unwrap_or_else(|| panic!("no tensor is named `{name}`"));
+        assert_eq!(
+            self.specs[i].role,
+            Role::Counter,
+            "`{name}` is not a counter"
+        );
+        self.places[i].start
+    }
+
+    /// The parts of [`values`](Self::values) that an optimiser may change: everything but frozen tensors, in order,
+    /// neighbours joined.
+    pub fn trained_ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for (spec, place) in self.specs.iter().zip(&self.places) {
+            if spec.role == Role::Weight {
+                match ranges.last_mut() {
+                    Some(last) if last.end == place.start => last.end = place.end,
+                    _ => ranges.push(place.clone()),
+                }
+            }
+        }
+        ranges
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> &[u64] {
+        &self.counters
+    }
+
     /// The arena of trained values.
     pub fn values(&self) -> &[f32] {
         &self.values
