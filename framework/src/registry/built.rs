@@ -20,8 +20,8 @@ use crate::{
 
 /// A plugin with all its parameters, and where it stands in its file.
 pub struct Built<K: ?Sized> {
-    /// The object.
-    pub plugin: Box<K>,
+    /// The object; shared, because loading threads keep augmentations.
+    pub plugin: Arc<K>,
     /// Its name in experiment files.
     pub name: &'static str,
     /// RON that gives the same plugin again, every default filled in, a line for each parameter.
@@ -36,7 +36,7 @@ impl<K: ?Sized> Built<K> {
     pub fn direct(plugin: Box<K>, name: &'static str, resolved: impl Into<String>) -> Self {
         let resolved = resolved.into();
         Self {
-            plugin,
+            plugin: plugin.into(),
             name,
             line: resolved.clone(),
             resolved,
@@ -88,7 +88,7 @@ pub(super) fn build<K: Kind + ?Sized, P: Plugin<K>>(
     let site = Site::of(source, value);
     match params.build(context) {
         Ok(plugin) => Ok(Built {
-            plugin,
+            plugin: plugin.into(),
             name: P::NAME,
             resolved,
             line,

@@ -28,8 +28,8 @@ impl Order {
         }
     }
 
-    /// The samples of an epoch.
-    pub(super) fn samples(self, samples: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    /// The samples of an epoch, before any of them turns out to be unreadable.
+    pub fn samples(self, samples: usize, seed: u64, epoch: u64) -> Vec<u32> {
         match self {
             Order::Shuffled => Random::new(&[seed, epoch, SHUFFLE]).permutation(samples),
             Order::Sequential => (0..samples as u32).collect(),
