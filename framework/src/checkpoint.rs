@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 pub use atomic::{Partial, remove_partial, write_atomically};
 pub use read::read;
 pub use store::Store;
+pub(crate) use weights::{Differences, fill, tensors};
 pub use weights::{Loaded, load_backbone, take_backbone};
 pub use write::write;
 

@@ -6,6 +6,8 @@
 
 use std::{fmt, io, path::Path};
 
+use crate::diagnostic::Diagnostic;
+
 /// Who has to act on a [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -96,6 +98,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::mistake(diagnostic.to_string())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,37 @@
 //! Runs a plan: one stage after the other, in a run folder that a killed run can be resumed from.
 //!
 //! A run folder holds what was asked (`experiment.ron`, `resolved.ron`), what happened (`log.jsonl`, `timings.jsonl`),
-//! what came out (`results.json`, `checkpoints/`) and what a reader wants (`report.html`, `receipt.json`).
+//! what came out (`results.json`, `checkpoints/`) and what a reader wants (`report.html`, `receipt.json`, `samples/`).
 //! `log.jsonl` and the checkpoints hold no time and no fact about the machine: the same plan gives the same bytes.
+//!
+//! Everything that can be checked is checked before the folder is touched: a mistake costs seconds and leaves nothing.
 
+pub mod fingerprint;
+pub mod folder;
+pub mod interrupt;
+pub mod prepare;
+pub mod progress;
+pub mod receipt;
 pub mod results;
 
 use std::path::PathBuf;
 
-use crate::{failure::Failure, plan::Plan};
+use crate::{
+    checkpoint, evaluate,
+    evaluate::Given,
+    failure::Failure,
+    plan::Plan,
+    report,
+    train::{Workplace, preview},
+};
 
+use folder::RunFolder;
+use interrupt::Interrupt;
+use prepare::{Prepared, Source};
+use progress::Display;
+use receipt::Receipt;
 pub use results::Results;
+use results::{StageOutcome, StageResult};
 
 /// What to do with a run folder that exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,15 +77,173 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
+/// Checks everything about `plan` that can be checked without computing: data sets are opened and counted, objectives
+/// are asked whether they fit, weights in files are compared with their backbones. Writes nothing.
+///
+/// # Errors
+/// The first mistake found, with its stage.
+pub fn check(plan: &Plan) -> Result<(), Failure> {
+    prepare::all(plan).map(drop)
+}
+
 /// Runs `plan` in `<output>/<name>`.
 ///
 /// # Errors
 /// A [`Failure`] whose exit code tells mistakes of the user from faults and from being stopped.
 pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
-    let _ = options;
+    let stages = prepare::all(plan)?;
+    let interrupt = Interrupt::of_process()
+        .map_err(|error| Failure::fault(format!("cannot listen for Ctrl-C: {error}")))?;
+    let (folder, resume) = RunFolder::open(&plan.output.join(&plan.name), options.existing)?;
+    if resume {
+        check_origin(&stages, &folder)?;
+    }
+    let mut results = folder.results(&plan.name)?;
+    let mut receipt = Receipt::new(plan, resume);
+    folder.write("experiment.ron", &options.experiment)?;
+    folder.write("resolved.ron", &plan.resolved)?;
+    let mut display = Display::new(options.progress);
+    let (mut notes, mut worked) = (Vec::new(), false);
+    for stage in &stages {
+        let fingerprint = stage.fingerprint();
+        receipt.stage(stage.name(), fingerprint);
+        write_receipt(&folder, &receipt)?;
+        let hash = fingerprint::hash(fingerprint);
+        if done(&results, stage, &hash, &folder)? {
+            display.note(&format!("stage `{}` is done already", stage.name()));
+            continue;
+        }
+        worked = true;
+        let mut workplace = Workplace {
+            folder: &folder,
+            display: &mut display,
+            interrupt: &interrupt,
+            resume,
+        };
+        let outcome = work(stage, &stages, &mut workplace)?;
+        if let StageOutcome::Evaluate { test, train, .. } = &outcome {
+            let left_out = test
+                .left_out
+                .iter()
+                .chain(train.iter().flat_map(|set| &set.left_out));
+            for (name, reason) in left_out {
+                notes.push(format!("left out of `{}`: `{name}` {reason}", stage.name()));
+            }
+        }
+        results.insert(StageResult {
+            stage: stage.name().to_owned(),
+            hash,
+            outcome,
+        });
+        folder.save_results(&results)?;
+        report::write(folder.root())?;
+    }
+    if !worked {
+        notes.push("every stage of this run is done; there was nothing left to do".to_owned());
+    }
+    // A plan that lost a stage since must not show its result.
+    results
+        .stages
+        .retain(|result| stages.iter().any(|stage| stage.name() == result.stage));
+    folder.save_results(&results)?;
+    report::write(folder.root())?;
     Ok(Summary {
-        folder: plan.output.join(&plan.name),
-        results: Results::new(&plan.name),
-        notes: Vec::new(),
+        folder: folder.root().to_owned(),
+        results,
+        notes,
     })
+}
+
+/// Makes sure that the checkpoints in the folder are those of these very trainings, before anything is done.
+fn check_origin(stages: &[Prepared], folder: &RunFolder) -> Result<(), Failure> {
+    for stage in stages {
+        if let Prepared::Pretrain { training, .. } = stage {
+            training.newest(&folder.checkpoints(&training.stage.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a stage's result is there and of the same fingerprint.
+fn done(
+    results: &Results,
+    stage: &Prepared,
+    hash: &str,
+    folder: &RunFolder,
+) -> Result<bool, Failure> {
+    if results
+        .stage(stage.name())
+        .is_none_or(|result| result.hash != hash)
+    {
+        return Ok(false);
+    }
+    match stage {
+        Prepared::Evaluate { .. } => Ok(true),
+        Prepared::Pretrain { training, .. } => {
+            let store = folder.checkpoints(stage.name());
+            let last = store.epochs()?.pop();
+            if last == Some(training.stage.epochs) {
+                store.prepare()?;
+                store.prune(training.stage.keep)?;
+                return Ok(true);
+            }
+            Ok(false)
+        }
+    }
+}
+
+fn work(
+    stage: &Prepared,
+    stages: &[Prepared],
+    workplace: &mut Workplace,
+) -> Result<StageOutcome, Failure> {
+    match stage {
+        Prepared::Pretrain { training, data, .. } => {
+            preview::write(training, data, workplace)?;
+            training.run(data, workplace)
+        }
+        Prepared::Evaluate {
+            stage,
+            seed,
+            sets,
+            source,
+            ..
+        } => {
+            let given = given(source, stages, workplace.folder)?;
+            evaluate::evaluate(stage, *seed, &given, sets, workplace)
+        }
+    }
+}
+
+/// The weights to evaluate, now that the stages before are done.
+fn given(source: &Source, stages: &[Prepared], folder: &RunFolder) -> Result<Given, Failure> {
+    match source {
+        Source::Given(given) => Ok(given.clone()),
+        Source::Start(index) => match &stages[*index] {
+            Prepared::Pretrain { training, .. } => {
+                let learner = training.learner()?;
+                Ok(Given::State {
+                    origin: format!("start of stage `{}`", training.stage.name),
+                    checkpoint: crate::train::state::start(&*learner),
+                })
+            }
+            Prepared::Evaluate { .. } => unreachable!("`prepare` finds training stages only"),
+        },
+        Source::End(index) => {
+            let stage = stages[*index].name();
+            let store = folder.checkpoints(stage);
+            let epoch = store.epochs()?.pop().unwrap_or(0);
+            let path = store.path(epoch);
+            Ok(Given::State {
+                origin: format!("stage `{stage}`"),
+                checkpoint: checkpoint::read(&path)?,
+            })
+        }
+    }
+}
+
+fn write_receipt(folder: &RunFolder, receipt: &Receipt) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(receipt).expect("a receipt is plain data");
+    text.push('\n');
+    folder.write("receipt.json", &text)
 }

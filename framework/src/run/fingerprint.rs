@@ -1,0 +1,129 @@
+//! What a result depends on, as text: hashed to recognise it, compared line by line to show what changed.
+
+use std::fmt::Write;
+
+use smallfry_data::Dataset;
+
+use crate::plan::{Evaluate, Pretrain};
+
+/// The text of everything that training depends on. Number of checkpoints kept and places of output are left out.
+pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
+    let mut text = String::new();
+    field(&mut text, "seed", &seed.to_string());
+    field(&mut text, "data", &stage.data.resolved);
+    field(&mut text, "manifest", &manifest(data));
+    field(&mut text, "backbone", &stage.backbone.resolved);
+    field(&mut text, "objective", &stage.objective.resolved);
+    for (i, view) in stage.views.iter().enumerate() {
+        for augmentation in view {
+            field(
+                &mut text,
+                &format!("view {}", i + 1),
+                &augmentation.resolved,
+            );
+        }
+    }
+    field(&mut text, "optimizer", &stage.optimizer.resolved);
+    field(&mut text, "schedule", &stage.schedule.resolved);
+    field(&mut text, "epochs", &stage.epochs.to_string());
+    field(&mut text, "batch", &stage.batch.to_string());
+    text
+}
+
+/// The text of everything that an evaluation depends on; `weights` identifies the weights by their contents.
+pub fn evaluate(
+    stage: &Evaluate,
+    seed: u64,
+    weights: &str,
+    train: Option<&dyn Dataset>,
+    test: &dyn Dataset,
+) -> String {
+    let mut text = String::new();
+    field(&mut text, "seed", &seed.to_string());
+    field(&mut text, "backbone", &stage.backbone.resolved);
+    field(&mut text, "weights", weights);
+    if let (Some(set), Some(data)) = (&stage.train, train) {
+        field(&mut text, "train", &set.resolved);
+        field(&mut text, "train manifest", &manifest(data));
+    }
+    field(&mut text, "test", &stage.test.resolved);
+    field(&mut text, "test manifest", &manifest(test));
+    field(&mut text, "size", &format!("{:?}", stage.size));
+    field(&mut text, "resize", &format!("{:?}", stage.resize));
+    for metric in &stage.metrics {
+        field(&mut text, "metric", &metric.resolved);
+    }
+    text
+}
+
+/// Number of samples, and a hash of their names and labels in order.
+pub fn manifest(data: &dyn Dataset) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for sample in 0..data.len() {
+        let label = data.label(sample).map_or(-1, i64::from);
+        hasher.update(&label.to_le_bytes());
+        let name = data.name(sample);
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    format!(
+        "{} samples, {}",
+        data.len(),
+        &hasher.finalize().to_hex()[..16]
+    )
+}
+
+/// The hash of a fingerprint, as 64 hexadecimal digits.
+pub fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn field(text: &mut String, name: &str, value: &str) {
+    writeln!(text, "{name}: {value}").expect("a string takes any text");
+}
+
+/// The lines that differ, `-` those of `before` and `+` those of `after`, in order.
+pub fn difference(before: &str, after: &str) -> String {
+    let (a, b): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    // Lengths of the longest common subsequences of the tails.
+    let mut common = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            common[i][j] = if a[i] == b[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || (i < a.len() && common[i + 1][j] >= common[i][j + 1]) {
+            lines.push(format!("- {}", a[i].trim_end()));
+            i += 1;
+        } else {
+            lines.push(format!("+ {}", b[j].trim_end()));
+            j += 1;
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_shown_line_by_line() {
+        for (before, after, shown) in [
+            ("a\nb\nc", "a\nb\nc", ""),
+            ("a\nb\nc", "a\nB\nc", "- b\n+ B"),
+            ("a\nc", "a\nb\nc\nd", "+ b\n+ d"),
+            ("a\nb", "", "- a\n- b"),
+        ] {
+            assert_eq!(difference(before, after), shown);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The run folder: who may write in it, and where things lie.
+//!
+//! One run at a time owns a folder, by an advisory lock that the system releases when the process ends, however it
+//! ends. A folder that holds anything is never written to without the user's word.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use super::{Existing, Results};
+use crate::{
+    checkpoint::{Store, remove_partial, write_atomically},
+    failure::{Failure, disk},
+};
+
+const LOCK: &str = ".lock";
+
+/// Everything a run may write in its folder, so that overwriting removes nothing else.
+const FILES: [&str; 7] = [
+    "experiment.ron",
+    "resolved.ron",
+    "log.jsonl",
+    "timings.jsonl",
+    "results.json",
+    "receipt.json",
+    "report.html",
+];
+const FOLDERS: [&str; 2] = ["checkpoints", "samples"];
+
+/// A locked run folder.
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Takes the folder at `root`; tells also whether an earlier run is to be gone on with.
+    ///
+    /// # Errors
+    /// It holds something and `existing` says to leave that alone, another run works in it, or it cannot be written.
+    pub fn open(root: &Path, existing: Existing) -> Result<(Self, bool), Failure> {
+        // Asked before the lock is made, so that a refused folder is left exactly as it was.
+        if existing == Existing::Refuse && holds_something(root)? {
+            return Err(
+                Failure::mistake(format!("run folder {} exists", root.display())).help(
+                    "go on with it by --resume, start it again by --overwrite, or give the experiment another name",
+                ),
+            );
+        }
+        fs::create_dir_all(root).map_err(|error| disk("make", root, &error))?;
+        let path = root.join(LOCK);
+        let lock = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| disk("write", &path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::mistake(format!(
+                    "another run is at work in {}",
+                    root.display()
+                ))
+                .help("wait for it, stop it, or give the experiment another name"));
+            }
+            Err(TryLockError::Error(error)) => return Err(disk("lock", &path, &error)),
+        }
+        let folder = Self {
+            root: root.to_owned(),
+            _lock: lock,
+        };
+        remove_partial(root)?;
+        let started = folder.path("resolved.ron").exists();
+        match existing {
+            Existing::Overwrite => folder.clear(started)?,
+            Existing::Refuse | Existing::Resume => {}
+        }
+        Ok((folder, started && existing == Existing::Resume))
+    }
+
+    /// Removes what an earlier run wrote, and nothing else.
+    fn clear(&self, started: bool) -> Result<(), Failure> {
+        if !started && holds_something(&self.root)? {
+            return Err(Failure::mistake(format!(
+                "{} holds files but no run (no `resolved.ron`)",
+                self.root.display()
+            ))
+            .help("move them away, or give the experiment another name"));
+        }
+        for name in FOLDERS {
+            let path = self.path(name);
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(|error| disk("remove", &path, &error))?;
+            }
+        }
+        for name in FILES {
+            let path = self.path(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(|error| disk("remove", &path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Writes a file of the folder, whole or not at all.
+    ///
+    /// # Errors
+    /// The folder is full or not writable.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        write_atomically(&self.path(name), text.as_bytes())
+    }
+
+    /// The checkpoints of a stage.
+    pub fn checkpoints(&self, stage: &str) -> Store {
+        Store::new(self.path("checkpoints").join(stage))
+    }
+
+    /// The results so far of experiment `name`.
+    ///
+    /// # Errors
+    /// `results.json` exists but is not what a run writes.
+    pub fn results(&self, name: &str) -> Result<Results, Failure> {
+        let path = self.path("results.json");
+        if path.exists() {
+            read_results(&path)
+        } else {
+            Ok(Results::new(name))
+        }
+    }
+
+    /// Writes `results.json`.
+    ///
+    /// # Errors
+    /// The folder is full or not writable.
+    pub fn save_results(&self, results: &Results) -> Result<(), Failure> {
+        let mut text = serde_json::to_string_pretty(results).expect("results are plain data");
+        text.push('\n');
+        self.write("results.json", &text)
+    }
+}
+
+/// Reads the `results.json` at `path`.
+///
+/// # Errors
+/// It cannot be read, or is not what a run writes.
+pub fn read_results(path: &Path) -> Result<Results, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| disk("read", path, &error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::mistake(format!("{} is damaged: {error}", path.display()))
+            .help("remove it; --resume computes what is missing again")
+    })
+}
+
+/// Whether the folder exists and holds more than a lock.
+fn holds_something(root: &Path) -> Result<bool, Failure> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(|error| disk("read", root, &error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| disk("read", root, &error))?;
+        if entry.file_name() != LOCK {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,429 @@
+//! Training: epochs of loss, gradient and step, with a checkpoint after each.
+//!
+//! The trainer knows objectives, not methods: what the encoders are, what is trained and what the loss is are the
+//! learner's. Everything that decides a number comes from the plan and the position (seed, epoch, step), so a run that
+//! goes on from a checkpoint takes the very steps that an undisturbed run takes.
+
+pub mod batches;
+mod meter;
+pub mod preview;
+pub mod state;
+
+use std::{path::Path, sync::Arc};
+
+use dfdx::tensor_ops::Backward;
+use smallfry_data::Dataset;
+
+use crate::{
+    checkpoint::{self, Checkpoint, Store},
+    failure::Failure,
+    log::{self, Entry, Log, Timing},
+    objective::{Learner, Moment, Setup},
+    plan::Pretrain,
+    report,
+    run::{
+        fingerprint,
+        folder::RunFolder,
+        interrupt::Interrupt,
+        progress::{Display, Standing},
+        results::StageOutcome,
+    },
+    tensor,
+};
+
+use batches::{Batches, ViewBatch};
+use meter::{Clock, Meter};
+use state::{Descents, Position};
+
+/// Lines of `log.jsonl` in an epoch, beside the one at its end.
+const LINES_PER_EPOCH: usize = 20;
+
+/// Where a stage works.
+pub struct Workplace<'a> {
+    /// The run folder.
+    pub folder: &'a RunFolder,
+    /// Where progress is shown.
+    pub display: &'a mut Display,
+    /// Whether the user wants to stop.
+    pub interrupt: &'a Interrupt,
+    /// Whether an earlier run is gone on with.
+    pub resume: bool,
+}
+
+/// A training stage whose parts have been checked against each other.
+pub struct Training<'a> {
+    /// The stage.
+    pub stage: &'a Pretrain,
+    /// What its objective knows of the run.
+    pub setup: Setup,
+    /// Everything that training depends on, as text.
+    pub config: String,
+}
+
+/// An objective in training, with the optimisers of its encoders.
+struct Machine {
+    learner: Box<dyn Learner>,
+    descents: Descents,
+}
+
+impl Training<'_> {
+    /// Steps in an epoch; images that do not fill a batch are left out of it.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.setup.samples / self.setup.batch
+    }
+
+    /// The learner as it starts.
+    ///
+    /// # Errors
+    /// The objective does not fit the run.
+    pub fn learner(&self) -> Result<Box<dyn Learner>, Failure> {
+        let objective = &self.stage.objective;
+        objective
+            .start(&self.setup, &*self.stage.backbone.plugin)
+            .map_err(|invalid| objective.diagnose(&invalid).into())
+    }
+
+    /// The newest checkpoint of the stage in `store`, if there is one; checked to be of this very training.
+    ///
+    /// # Errors
+    /// It is damaged, foreign, or of a training that was set up otherwise.
+    pub fn newest(&self, store: &Store) -> Result<Option<(usize, Checkpoint)>, Failure> {
+        let Some(epoch) = store.epochs()?.pop() else {
+            return Ok(None);
+        };
+        let path = store.path(epoch);
+        let checkpoint = checkpoint::read(&path).map_err(|failure| {
+            failure.help("remove that file to go on from the checkpoint before it, or start again with --overwrite")
+        })?;
+        self.check_origin(&checkpoint, epoch, &path)?;
+        Ok(Some((epoch, checkpoint)))
+    }
+
+    fn check_origin(
+        &self,
+        checkpoint: &Checkpoint,
+        epoch: usize,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let text = |key: &str| checkpoint.metadata.get(key).map_or("", String::as_str);
+        if text("format") != checkpoint::FORMAT
+            || text("stage") != self.stage.name
+            || checkpoint.number("epoch") != Some(epoch as u64)
+        {
+            return Err(Failure::mistake(format!(
+                "{} is not the checkpoint of stage `{}` after epoch {epoch}",
+                path.display(),
+                self.stage.name
+            ))
+            .help("remove that file, or start again with --overwrite"));
+        }
+        if text("config") == self.config {
+            return Ok(());
+        }
+        Err(Failure::mistake(format!(
+            "stage `{}` is set up otherwise than when {} was written:\n{}",
+            self.stage.name,
+            path.display(),
+            fingerprint::difference(text("config"), &self.config)
+        ))
+        .help("undo the change to go on, start again with --overwrite, or give the experiment another name"))
+    }
+
+    /// Trains, from the newest checkpoint where the workplace says to go on.
+    ///
+    /// # Errors
+    /// The loss is no number, the user stops, or the disk fails; the last checkpoint is kept in each case.
+    pub fn run(
+        &self,
+        data: &Arc<dyn Dataset>,
+        workplace: &mut Workplace,
+    ) -> Result<StageOutcome, Failure> {
+        let store = workplace.folder.checkpoints(&self.stage.name);
+        store.prepare()?;
+        let earlier = if workplace.resume {
+            self.newest(&store)?
+        } else {
+            None
+        };
+        let begin = earlier.as_ref().map_or(0, |(epoch, _)| *epoch);
+        self.rewind(begin, workplace)?;
+        if begin < self.stage.epochs {
+            let learner = self.learner()?;
+            let descents = self.descents(&*learner);
+            let mut machine = Machine { learner, descents };
+            let mut log = Log::open(&workplace.folder.path("log.jsonl"))?;
+            match earlier {
+                Some((epoch, checkpoint)) => {
+                    let origin = store.path(epoch).display().to_string();
+                    let Machine { learner, descents } = &mut machine;
+                    state::restore(&checkpoint, &origin, &mut **learner, descents)?;
+                }
+                None => log.append(&self.start_line(&*machine.learner))?,
+            }
+            let batches = Batches::start(self.stage, self.setup.seed, data.clone(), begin)?;
+            self.epochs(begin, &mut machine, batches, &store, &mut log, workplace)?;
+        }
+        store.prune(self.stage.keep)?;
+        self.outcome(workplace.folder)
+    }
+
+    fn descents(&self, learner: &dyn Learner) -> Descents {
+        let trained = learner.trained();
+        let encoders = learner.encoders().into_iter();
+        encoders
+            .filter(|(name, _)| trained.contains(name))
+            .map(|(name, encoder)| {
+                let descent = self.stage.optimizer.plugin.start(&encoder.parameters());
+                (name, descent)
+            })
+            .collect()
+    }
+
+    /// Cuts logs back to what the state after `epochs` epochs covers.
+    fn rewind(&self, epochs: usize, workplace: &Workplace) -> Result<(), Failure> {
+        let path = workplace.folder.path("log.jsonl");
+        if !log::rewind(&path, &self.stage.name, epochs)? {
+            return Err(Failure::mistake(format!(
+                "{} has no line for epoch {epochs} of stage `{}`, though its checkpoint exists",
+                path.display(),
+                self.stage.name
+            ))
+            .help("put the log back, or start again with --overwrite"));
+        }
+        // Timings are not part of the result; what is missing stays missing.
+        log::rewind(
+            &workplace.folder.path("timings.jsonl"),
+            &self.stage.name,
+            epochs,
+        )?;
+        Ok(())
+    }
+
+    fn start_line(&self, learner: &dyn Learner) -> Entry {
+        Entry::Start {
+            stage: self.stage.name.clone(),
+            samples: self.setup.samples,
+            epochs: self.stage.epochs,
+            steps_per_epoch: self.steps_per_epoch(),
+            chance_loss: learner.chance_loss(),
+        }
+    }
+
+    fn epochs(
+        &self,
+        begin: usize,
+        machine: &mut Machine,
+        mut batches: Batches,
+        store: &Store,
+        log: &mut Log,
+        workplace: &mut Workplace,
+    ) -> Result<(), Failure> {
+        let steps = self.steps_per_epoch() as u64;
+        let mut timings = Log::open(&workplace.folder.path("timings.jsonl"))?;
+        workplace.display.stage(
+            &self.stage.name,
+            steps * self.stage.epochs as u64,
+            steps * begin as u64,
+        );
+        for epoch in begin..self.stage.epochs {
+            let mut clock = Clock::start();
+            let entry = self.epoch(epoch, machine, &mut batches, &mut clock, log, workplace)?;
+            let mut timing = Timing {
+                stage: self.stage.name.clone(),
+                epoch: epoch + 1,
+                seconds: clock.seconds(),
+                images_per_second: clock.images_per_second(),
+                waiting: clock.waiting_share(),
+                checkpoint_seconds: 0.0,
+            };
+            // The log first: a checkpoint promises that the log holds its epoch.
+            log.append(&entry)?;
+            log.sync()?;
+            let writing = Clock::start();
+            let position = Position {
+                stage: self.stage.name.clone(),
+                epoch: epoch + 1,
+                step: steps * (epoch as u64 + 1),
+                seed: self.setup.seed,
+                config: self.config.clone(),
+            };
+            let checkpoint = state::capture(&*machine.learner, &machine.descents, &position);
+            store.save(&checkpoint, epoch + 1, self.stage.keep)?;
+            timing.checkpoint_seconds = writing.seconds();
+            timings.append(&timing)?;
+            report::write(workplace.folder.root())?;
+            if workplace.interrupt.requested() && epoch + 1 < self.stage.epochs {
+                return Err(self.stopped(epoch + 1, 0));
+            }
+        }
+        workplace.display.finish();
+        Ok(())
+    }
+
+    fn epoch(
+        &self,
+        epoch: usize,
+        machine: &mut Machine,
+        batches: &mut Batches,
+        clock: &mut Clock,
+        log: &mut Log,
+        workplace: &Workplace,
+    ) -> Result<Entry, Failure> {
+        let steps = self.steps_per_epoch();
+        let rate = self.stage.optimizer.plugin.rate()
+            * self.stage.schedule.plugin.factor(epoch, self.stage.epochs);
+        let (mut whole, mut recent) = (Meter::default(), Meter::default());
+        let mut replaced = Vec::new();
+        let mut standing = Standing {
+            epoch: epoch + 1,
+            epochs: self.stage.epochs,
+            lr: rate,
+            ..Standing::default()
+        };
+        for index in 0..steps {
+            let batch = clock.waiting(|| batches.next()).ok_or_else(|| {
+                Failure::fault(format!(
+                    "the loader ended epoch {} after {index} of {steps} batches",
+                    epoch + 1
+                ))
+            })??;
+            let moment = Moment {
+                seed: self.setup.seed,
+                epoch,
+                step: (epoch * steps + index) as u64,
+            };
+            let (loss, measures) = machine
+                .step(&batch, moment, rate)
+                .map_err(|reason| self.diverged(&reason, epoch, index))?;
+            replaced.extend(batch.replaced);
+            whole.add(loss, &measures);
+            recent.add(loss, &measures);
+            clock.images(self.setup.batch);
+            standing.step = moment.step + 1;
+            if (index + 1) % steps.div_ceil(LINES_PER_EPOCH) == 0 && index + 1 < steps {
+                log.append(&Entry::Step {
+                    stage: self.stage.name.clone(),
+                    epoch: epoch + 1,
+                    step: standing.step,
+                    lr: rate,
+                    loss: recent.loss(),
+                    measures: recent.measures(),
+                })?;
+                recent = Meter::default();
+            }
+            (standing.loss, standing.measures) = (whole.loss(), whole.measures());
+            standing.images_per_second = clock.images_per_second();
+            standing.waiting = clock.waiting_share();
+            workplace.display.step(&standing);
+            if workplace.interrupt.requested() && index + 1 < steps {
+                return Err(self.stopped(epoch, index + 1));
+            }
+        }
+        workplace.display.epoch(&standing);
+        // An image may be drawn for several batches of other epochs, but once an epoch; order of threads must not show.
+        replaced.sort();
+        replaced.dedup();
+        Ok(Entry::Epoch {
+            stage: self.stage.name.clone(),
+            epoch: epoch + 1,
+            step: standing.step,
+            lr: rate,
+            loss: whole.loss(),
+            replaced,
+            measures: whole.measures(),
+        })
+    }
+
+    fn diverged(&self, reason: &str, epoch: usize, index: usize) -> Failure {
+        let kept = match epoch {
+            0 => "no epoch was finished".to_owned(),
+            _ => format!("the state after epoch {epoch} is kept"),
+        };
+        Failure::fault(format!(
+            "stage `{}` stopped in step {} of epoch {}: {reason}; {kept}",
+            self.stage.name,
+            index + 1,
+            epoch + 1
+        ))
+        .help("lower the learning rate, or raise the objective's temperature")
+    }
+
+    fn stopped(&self, epoch: usize, index: usize) -> Failure {
+        let begin = match epoch {
+            0 => "the beginning".to_owned(),
+            _ => format!("the end of epoch {epoch}"),
+        };
+        Failure::interrupt(format!(
+            "stopped in stage `{}`, epoch {} after {index} of {} steps",
+            self.stage.name,
+            epoch + 1,
+            self.steps_per_epoch()
+        ))
+        .help(format!(
+            "the same command with --resume goes on from {begin}"
+        ))
+    }
+
+    /// What the stage came to, as the log tells it.
+    fn outcome(&self, folder: &RunFolder) -> Result<StageOutcome, Failure> {
+        let entries: Vec<Entry> = log::read(&folder.path("log.jsonl"))?;
+        let last = entries.into_iter().rev().find_map(|entry| match entry {
+            Entry::Epoch {
+                stage,
+                epoch,
+                step,
+                loss,
+                replaced,
+                measures,
+                ..
+            } if stage == self.stage.name => Some(StageOutcome::Pretrain {
+                epochs: epoch,
+                steps: step,
+                loss,
+                measures: measures.into_iter().collect(),
+                checkpoint: format!("checkpoints/{stage}/epoch-{epoch:04}.safetensors"),
+                replaced: replaced.len(),
+            }),
+            _ => None,
+        });
+        last.ok_or_else(|| {
+            Failure::fault(format!(
+                "the log has no epoch of stage `{}`",
+                self.stage.name
+            ))
+        })
+    }
+}
+
+impl Machine {
+    /// One step of every trained encoder; the loss and the other figures of the batch, or why there is no step.
+    fn step(
+        &mut self,
+        batch: &ViewBatch,
+        moment: Moment,
+        rate: f64,
+    ) -> Result<(f64, Vec<(&'static str, f64)>), String> {
+        for (name, encoder) in self.learner.encoders() {
+            if self.descents.iter().any(|(trained, _)| *trained == name) {
+                encoder.parameters().clear_gradients();
+            }
+        }
+        let outcome = self.learner.loss(&batch.views, moment);
+        let loss = f64::from(tensor::scalar(&outcome.loss));
+        if !loss.is_finite() {
+            return Err(format!("the loss is {loss} at learning rate {rate}"));
+        }
+        drop(outcome.loss.backward());
+        for (name, encoder) in self.learner.encoders() {
+            for (_, descent) in self
+                .descents
+                .iter_mut()
+                .filter(|(trained, _)| *trained == name)
+            {
+                descent.step(&mut encoder.parameters(), rate);
+            }
+        }
+        self.learner.after_step();
+        Ok((loss, outcome.measures))
+    }
+}

@@ -1,0 +1,141 @@
+//! Batches of views, as the trainer takes them: the loader of `smallfry_data` with augmentations as its transform.
+
+use std::sync::Arc;
+
+use smallfry_data::{
+    Dataset,
+    loader::{Batch, Cursor, Loader, Order, Settings},
+    normalize::Normalization,
+};
+
+use crate::{
+    Augmentation, augmentation::Views, encoder::ImageBatch, failure::Failure, plan::Pretrain,
+    registry::Built,
+};
+
+/// Batches that lie ready while the network computes.
+const QUEUE: usize = 2;
+
+/// The views of a batch of images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ViewBatch {
+    /// The samples, in the order of the rows.
+    pub samples: Vec<usize>,
+    /// `views[v]` holds view `v` of every image.
+    pub views: Vec<Arc<ImageBatch>>,
+    /// Unreadable samples that were replaced: name and reason.
+    pub replaced: Vec<(String, String)>,
+}
+
+/// The batches of a training stage, from some epoch to its end.
+pub struct Batches {
+    loader: Loader,
+    data: Arc<dyn Dataset>,
+    sides: Vec<usize>,
+    settings: Settings,
+    /// The order of the epoch at hand, to tell who was replaced.
+    order: (u64, Vec<u32>),
+}
+
+impl Batches {
+    /// Starts loading the batches of `stage` from epoch `begin` (from 0) on.
+    ///
+    /// # Errors
+    /// The system refuses threads.
+    pub fn start(
+        stage: &Pretrain,
+        seed: u64,
+        data: Arc<dyn Dataset>,
+        begin: usize,
+    ) -> Result<Self, Failure> {
+        let settings = Settings {
+            batch: stage.batch,
+            order: Order::Shuffled,
+            seed,
+            start: Cursor {
+                epoch: begin as u64,
+                batch: 0,
+            },
+            end_epoch: stage.epochs as u64,
+            workers: rayon::current_num_threads(),
+            queue: QUEUE,
+        };
+        let wanted = stage.backbone.preprocessing();
+        let share = |built: &Built<dyn Augmentation>| Arc::clone(&built.plugin);
+        let views = stage
+            .views
+            .iter()
+            .map(|view| view.iter().map(share).collect());
+        let normalization = Normalization::new(wanted.mean, wanted.deviation);
+        let transform = Views::new(views.collect(), normalization)
+            .ok_or_else(|| Failure::mistake("a view has no size"))?;
+        let sides = transform.sides().to_vec();
+        let loader = Loader::start(data.clone(), Arc::new(transform), settings.clone())
+            .map_err(|error| Failure::fault(error.to_string()))?;
+        Ok(Self {
+            loader,
+            data,
+            sides,
+            settings,
+            order: (u64::MAX, Vec::new()),
+        })
+    }
+
+    fn convert(&mut self, batch: Batch) -> ViewBatch {
+        let replaced = if batch.replaced > 0 {
+            self.replaced(&batch)
+        } else {
+            Vec::new()
+        };
+        let views = batch.views.into_iter().zip(&self.sides);
+        ViewBatch {
+            views: views
+                .map(|(values, &side)| {
+                    Arc::new(ImageBatch {
+                        batch: batch.samples.len(),
+                        height: side,
+                        width: side,
+                        values,
+                    })
+                })
+                .collect(),
+            samples: batch.samples,
+            replaced,
+        }
+    }
+
+    /// Names and reasons of the samples that others stand in for.
+    fn replaced(&mut self, batch: &Batch) -> Vec<(String, String)> {
+        let Cursor {
+            epoch,
+            batch: index,
+        } = batch.cursor;
+        if self.order.0 != epoch {
+            let Settings { order, seed, .. } = self.settings;
+            self.order = (epoch, order.samples(self.data.len(), seed, epoch));
+        }
+        let wanted = &self.order.1[index * self.settings.batch..];
+        let quarantined = self.loader.quarantined();
+        let mut replaced = Vec::new();
+        for (&held, &wanted) in batch.samples.iter().zip(wanted) {
+            let bad = quarantined
+                .iter()
+                .find(|(sample, _)| *sample == wanted as usize);
+            if let (Some((_, error)), true) = (bad, held != wanted as usize) {
+                replaced.push((error.name.clone(), error.reason.clone()));
+            }
+        }
+        replaced
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<ViewBatch, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.loader.next()? {
+            Ok(batch) => Some(Ok(self.convert(batch))),
+            Err(error) => Some(Err(Failure::fault(error.to_string()))),
+        }
+    }
+}

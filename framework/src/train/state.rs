@@ -1,0 +1,189 @@
+//! A run's state into a checkpoint and back, exactly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallfry_nn::network::Role;
+
+use crate::{
+    checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
+    failure::Failure,
+    objective::{Buffer, BufferValues, Learner},
+    optimizer::Descent,
+};
+
+/// The optimisers of the trained encoders, by the encoders' names.
+pub type Descents = Vec<(&'static str, Box<dyn Descent>)>;
+
+/// Where a run stands, beside its tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Name of the stage.
+    pub stage: String,
+    /// Epochs done.
+    pub epoch: usize,
+    /// Optimiser steps done, over all epochs.
+    pub step: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Everything that training depends on, as text.
+    pub config: String,
+}
+
+/// The state of a learner and its optimisers at `position`.
+pub fn capture(learner: &dyn Learner, descents: &Descents, position: &Position) -> Checkpoint {
+    let mut checkpoint = Checkpoint {
+        metadata: metadata(learner, position),
+        tensors: BTreeMap::new(),
+    };
+    let encoders = learner.encoders();
+    for (prefix, encoder) in &encoders {
+        let parameters = encoder.parameters();
+        for (name, tensor) in tensors(&parameters) {
+            checkpoint
+                .tensors
+                .insert(format!("{prefix}.{name}"), tensor);
+        }
+        for (_, descent) in descents.iter().filter(|(name, _)| name == prefix) {
+            for (state, arena) in descent.state() {
+                assert_eq!(
+                    arena.len(),
+                    parameters.values().len(),
+                    "an optimiser's state is laid out as the parameters"
+                );
+                for spec in parameters.specs() {
+                    if matches!(spec.role, Role::Weight | Role::Frozen) {
+                        let place = parameters.weight_place(&spec.name);
+                        let tensor = Tensor::float(spec.shape.clone(), arena[place].to_vec());
+                        let name = format!("optimizer.{state}.{prefix}.{}", spec.name);
+                        checkpoint.tensors.insert(name, tensor);
+                    }
+                }
+            }
+        }
+    }
+    for buffer in learner.buffers() {
+        let values = match buffer.values {
+            BufferValues::Float(values) => Values::Float(values),
+            BufferValues::Integer(values) => Values::Integer(values),
+        };
+        let tensor = Tensor {
+            shape: buffer.shape,
+            values,
+        };
+        checkpoint.tensors.insert(buffer.name, tensor);
+    }
+    checkpoint
+}
+
+/// The encoders of a learner that has not trained yet, as a checkpoint without position.
+pub fn start(learner: &dyn Learner) -> Checkpoint {
+    let mut checkpoint = Checkpoint::default();
+    let evaluated = learner.evaluated().to_owned();
+    checkpoint
+        .metadata
+        .insert("evaluated".to_owned(), evaluated);
+    for (prefix, encoder) in learner.encoders() {
+        let parameters = encoder.parameters();
+        let tensors =
+            tensors(&parameters).map(|(name, tensor)| (format!("{prefix}.{name}"), tensor));
+        checkpoint.tensors.extend(tensors);
+    }
+    checkpoint
+}
+
+fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, String> {
+    let entry = |key: &str, value: String| (key.to_owned(), value);
+    BTreeMap::from([
+        entry("format", FORMAT.to_owned()),
+        entry("stage", position.stage.clone()),
+        entry("epoch", position.epoch.to_string()),
+        entry("step", position.step.to_string()),
+        entry("seed", position.seed.to_string()),
+        entry("config", position.config.clone()),
+        entry(
+            "config_hash",
+            crate::run::fingerprint::hash(&position.config),
+        ),
+        entry("evaluated", learner.evaluated().to_owned()),
+    ])
+}
+
+/// Puts `checkpoint`, which messages call `origin`, into a learner and its optimisers.
+///
+/// # Errors
+/// Its tensors are not those of this run; each that is missing, left over or of another shape is named.
+pub fn restore(
+    checkpoint: &Checkpoint,
+    origin: &str,
+    learner: &mut dyn Learner,
+    descents: &mut Descents,
+) -> Result<(), Failure> {
+    let mut differences = Differences::default();
+    let mut used = BTreeSet::new();
+    let tensors = &checkpoint.tensors;
+    for (prefix, encoder) in learner.encoders() {
+        let mut parameters = encoder.parameters();
+        for i in 0..parameters.specs().len() {
+            let name = format!("{prefix}.{}", parameters.specs()[i].name);
+            match tensors
+                .get(&name)
+                .map(|tensor| fill(&mut parameters, i, tensor))
+            {
+                None => differences.missing.push(name.clone()),
+                Some(Err(reason)) => differences.reshaped.push(format!("{name}: {reason}")),
+                Some(Ok(())) => {}
+            }
+            used.insert(name);
+        }
+        for (_, descent) in descents.iter_mut().filter(|(name, _)| *name == prefix) {
+            for (state, arena) in descent.state_mut() {
+                for spec in parameters.specs() {
+                    if !matches!(spec.role, Role::Weight | Role::Frozen) {
+                        continue;
+                    }
+                    let name = format!("optimizer.{state}.{prefix}.{}", spec.name);
+                    let slot = &mut arena[parameters.weight_place(&spec.name)];
+                    match tensors.get(&name) {
+                        None => differences.missing.push(name.clone()),
+                        Some(Tensor {
+                            shape,
+                            values: Values::Float(values),
+                        }) if *shape == spec.shape => {
+                            slot.copy_from_slice(values);
+                        }
+                        Some(tensor) => differences.reshaped.push(format!(
+                            "{name}: {} instead of F32 {:?}",
+                            tensor.describe(),
+                            spec.shape
+                        )),
+                    }
+                    used.insert(name);
+                }
+            }
+        }
+    }
+    for buffer in learner.buffers() {
+        let name = buffer.name;
+        match tensors.get(&name) {
+            None => differences.missing.push(name.clone()),
+            Some(tensor) => {
+                let values = match &tensor.values {
+                    Values::Float(values) => BufferValues::Float(values.clone()),
+                    Values::Integer(values) => BufferValues::Integer(values.clone()),
+                };
+                let saved = Buffer {
+                    name: name.clone(),
+                    shape: tensor.shape.clone(),
+                    values,
+                };
+                if let Err(reason) = learner.restore(saved) {
+                    differences.reshaped.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        used.insert(name);
+    }
+    let extra = tensors.keys().filter(|name| !used.contains(*name));
+    differences.unexpected = extra.cloned().collect();
+    differences.check(origin, "this run")
+}
