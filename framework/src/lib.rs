@@ -14,6 +14,7 @@ pub mod dataset;
 pub mod diagnostic;
 pub mod encoder;
 pub mod evaluate;
+pub mod executed;
 pub mod experiment;
 pub mod failure;
 pub mod log;

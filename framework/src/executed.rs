@@ -1,0 +1,279 @@
+//! The encoder of a described network: parameters and executor outside dfdx, one tape operation for a pass.
+//!
+//! dfdx sees the embeddings only. Their gradient comes back through the operation's closure, which runs the executor's
+//! backward and adds to the gradients of the parameters. The executor remembers one pass; where an objective makes
+//! several before it goes backward, the closure of an older one runs its pass again first, so any order is right and the
+//! usual one (forward, backward) costs nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dfdx::tensor::{OwnedTape, PutTape, Tape};
+use smallfry_nn::{
+    Executor, Images, Mode, Network, Parameters,
+    init::Init,
+    network::{Block, Linear},
+};
+
+use crate::{
+    backbone::Head,
+    encoder::{Encoder, ImageBatch},
+    tensor::{Features, Plain, Traced, gradient, import},
+};
+
+/// How a backbone's own layer `fc` starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Classifier {
+    /// Its weight.
+    pub weight: Init,
+    /// Its bias.
+    pub bias: Init,
+}
+
+/// The encoder of a described network.
+pub struct Executed {
+    width: usize,
+    executor: Arc<Mutex<Executor>>,
+    parameters: Arc<Mutex<Parameters>>,
+}
+
+impl Executed {
+    /// The network `body`, which ends in rows, with `head` behind it. Parameters are drawn from `seed`; layers of the
+    /// head start as `classifier` says where they are the backbone's own, and as PyTorch's layers do otherwise.
+    pub fn new(mut body: Network, classifier: Classifier, head: &Head, seed: u64) -> Self {
+        for layer in &head.layers {
+            let input = body.width();
+            let default = Init::FanIn { fan_in: input };
+            let (init, bias_init) = if layer.own_init {
+                (classifier.weight, classifier.bias)
+            } else {
+                (default, default)
+            };
+            body.blocks.push(Block::Linear(Linear {
+                name: layer.name.clone(),
+                input,
+                output: layer.output,
+                bias: true,
+                activation: layer.activation,
+                dropout: layer.dropout,
+                init,
+                bias_init,
+            }));
+        }
+        Self {
+            width: body.width(),
+            parameters: Arc::new(Mutex::new(Parameters::initialised(&body, seed))),
+            executor: Arc::new(Mutex::new(Executor::new(body))),
+        }
+    }
+
+    /// Runs `images` forward; the embeddings and the number of the pass.
+    fn forward(&mut self, images: &ImageBatch, mode: Mode) -> (Plain<Features>, u64) {
+        let mut features = vec![0.0; images.batch * self.width];
+        let mut executor = lock(&self.executor);
+        executor.forward(
+            &mut lock(&self.parameters),
+            view(images),
+            mode,
+            &mut features,
+        );
+        let embeddings = import(features, (images.batch, self.width));
+        (embeddings, executor.passes())
+    }
+}
+
+impl Encoder for Executed {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn train(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Traced<Features> {
+        let (embeddings, pass) = self.forward(images, Mode::Train { draw });
+        let (executor, parameters) = (self.executor.clone(), self.parameters.clone());
+        let (images, own) = (images.clone(), embeddings.clone());
+        let mut tape = OwnedTape::default();
+        tape.add_backward_op(move |gradients| {
+            let gradient = gradient(gradients, &own)?;
+            let (mut executor, mut parameters) = (lock(&executor), lock(&parameters));
+            if executor.passes() != pass {
+                let mut features = vec![0.0; gradient.len()];
+                executor.replay(&mut parameters, view(&images), draw, &mut features);
+            }
+            executor.backward(&mut parameters, view(&images), &gradient, None);
+            Ok(())
+        });
+        embeddings.put_tape(tape)
+    }
+
+    fn momentum(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Plain<Features> {
+        self.forward(images, Mode::Momentum { draw }).0
+    }
+
+    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
+        self.forward(images, Mode::Infer).0
+    }
+
+    fn parameters(&self) -> MutexGuard<'_, Parameters> {
+        lock(&self.parameters)
+    }
+}
+
+/// A panic elsewhere ends the run; what it left behind is not looked at.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn view(images: &ImageBatch) -> Images<'_> {
+    Images {
+        batch: images.batch,
+        height: images.height,
+        width: images.width,
+        values: &images.values,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dfdx::tensor_ops::{Backward, SumTo, TryMul};
+    use smallfry_nn::network::{Activation, ConvNorm, Convolution, Norm, Padding};
+
+    use super::*;
+    use crate::backbone::HeadLayer;
+
+    fn encoder() -> Executed {
+        let conv = ConvNorm {
+            convolution: Convolution {
+                name: "conv".into(),
+                input: 3,
+                output: 6,
+                kernel: 3,
+                stride: 1,
+                padding: Padding::even(1),
+                groups: 1,
+                init: Init::FanOut,
+            },
+            norm: Norm::new("norm"),
+            activation: Activation::Swish,
+        };
+        let body = Network {
+            blocks: vec![
+                Block::ConvNorm(conv),
+                Block::GlobalAveragePool { dropout: 0.0 },
+            ],
+        };
+        let classifier = Classifier {
+            weight: Init::Normal(0.1),
+            bias: Init::Constant(0.5),
+        };
+        let layer = |name: &str, output, own_init| HeadLayer {
+            name: name.into(),
+            output,
+            activation: Activation::Identity,
+            dropout: 0.0,
+            own_init,
+        };
+        let head = Head {
+            layers: vec![layer("fc.0", 5, false), layer("fc.2", 4, true)],
+        };
+        Executed::new(body, classifier, &head, 3)
+    }
+
+    fn images(batch: usize, side: usize) -> Arc<ImageBatch> {
+        let len = batch * side * side * 3;
+        Arc::new(ImageBatch {
+            batch,
+            height: side,
+            width: side,
+            values: (0..len).map(|i| (i as f32 * 0.7).sin()).collect(),
+        })
+    }
+
+    fn loss(embeddings: Traced<Features>, cotangent: &[f32]) -> Traced<()> {
+        let shape = (cotangent.len() / 4, 4);
+        (embeddings.try_mul(import(cotangent.to_vec(), shape)))
+            .expect("memory suffices")
+            .sum()
+    }
+
+    #[test]
+    fn the_head_is_the_network_behind_the_body() {
+        let encoder = encoder();
+        assert_eq!(encoder.width(), 4);
+        let parameters = encoder.parameters();
+        let names: Vec<_> = parameters.specs().iter().map(|spec| &*spec.name).collect();
+        assert_eq!(names[0], "conv.weight");
+        assert_eq!(
+            names[6..],
+            ["fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias"]
+        );
+        assert_eq!(parameters.weight("fc.2.bias"), [0.5; 4]);
+        assert!(
+            parameters
+                .weight("fc.0.bias")
+                .iter()
+                .all(|b| b.abs() < 0.41 && *b != 0.0)
+        );
+    }
+
+    #[test]
+    fn backward_reaches_the_parameters() {
+        let cotangent: Vec<f32> = (0..8).map(|i| (i as f32).cos()).collect();
+        let batch = images(2, 5);
+        let mut encoder = encoder();
+        loss(encoder.train(&batch, 0), &cotangent).backward();
+        let gradient = encoder.parameters().gradient("conv.weight").to_vec();
+        let step = 1e-2;
+        for i in [0, 50, 161] {
+            let mut moved = |by: f32| {
+                let place = encoder.parameters().weight_place("conv.weight").start + i;
+                encoder.parameters().values_mut()[place] += by;
+                let value = loss(encoder.train(&batch, 0), &cotangent).as_vec()[0];
+                encoder.parameters().values_mut()[place] -= by;
+                value
+            };
+            let difference = (moved(step) - moved(-step)) / (2.0 * step);
+            assert!(
+                (difference - gradient[i]).abs() < 2e-3,
+                "{difference} {}",
+                gradient[i]
+            );
+        }
+    }
+
+    #[test]
+    fn passes_may_go_backward_in_any_order() {
+        let (a, b) = (images(2, 5), images(3, 6));
+        let ones = [1.0, -2.0, 0.5, 3.0];
+        let (for_a, for_b) = (ones.repeat(2), ones.repeat(3));
+        let mut one = encoder();
+        loss(one.train(&a, 1), &for_a).backward();
+        loss(one.train(&b, 2), &for_b).backward();
+        let mut other = encoder();
+        let (first, second) = (other.train(&a, 1), other.train(&b, 2));
+        loss(first, &for_a).backward();
+        loss(second, &for_b).backward();
+        let close = one
+            .parameters()
+            .gradients()
+            .iter()
+            .zip(other.parameters().gradients())
+            .all(|(a, b)| a == b);
+        assert!(close);
+        assert_eq!(
+            one.parameters().statistics(),
+            other.parameters().statistics()
+        );
+    }
+
+    #[test]
+    fn momentum_and_training_see_the_same_batch_and_inference_the_running_statistics() {
+        let batch = images(2, 5);
+        let mut encoder = encoder();
+        let trained = encoder.train(&batch, 1).as_vec();
+        let momentum = encoder.momentum(&batch, 1).as_vec();
+        let embedded = encoder.embed(&batch).as_vec();
+        for ((a, b), c) in trained.iter().zip(&momentum).zip(&embedded) {
+            assert!((a - b).abs() < 1e-5);
+            assert!((a - c).abs() > 1e-6);
+        }
+    }
+}
