@@ -1,1 +1,7 @@
 //! The stock objectives.
+
+pub mod head;
+pub mod moco;
+pub mod queue;
+
+pub use moco::MoCo;

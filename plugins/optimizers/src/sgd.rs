@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use smallfry::{
     Context, Invalid, Optimizer,
-    nn::{Parameters, network::Role},
+    nn::{Parameters, optimizer::Sgd},
     optimizer::Descent,
     plugin,
 };
@@ -47,7 +47,7 @@ impl Optimizer for SGD {
         Box::new(Velocity {
             momentum: self.momentum as f32,
             decay: self.weight_decay as f32,
-            trained: trained(parameters),
+            trained: parameters.trained_ranges(),
             velocity: vec![0.0; parameters.values().len()],
         })
     }
@@ -63,18 +63,12 @@ struct Velocity {
 
 impl Descent for Velocity {
     fn step(&mut self, parameters: &mut Parameters, rate: f64) {
-        let rate = rate as f32;
-        let (values, gradients) = parameters.values_and_gradients_mut();
-        for range in &self.trained {
-            let velocity = &mut self.velocity[range.clone()];
-            let pairs = values[range.clone()]
-                .iter_mut()
-                .zip(&gradients[range.clone()]);
-            for ((value, gradient), velocity) in pairs.zip(velocity) {
-                *velocity = self.momentum * *velocity + (gradient + self.decay * *value);
-                *value -= rate * *velocity;
-            }
-        }
+        let rule = Sgd {
+            rate: rate as f32,
+            momentum: self.momentum,
+            decay: self.decay,
+        };
+        rule.step(parameters, &mut self.velocity, &self.trained);
     }
 
     fn state(&self) -> Vec<(&'static str, &[f32])> {
@@ -86,22 +80,16 @@ impl Descent for Velocity {
     }
 }
 
-/// The places of trained tensors in the arena.
-fn trained(parameters: &Parameters) -> Vec<Range<usize>> {
-    let specs = parameters.specs().iter();
-    specs
-        .filter(|spec| spec.role == Role::Weight)
-        .map(|spec| parameters.weight_place(&spec.name))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use smallfry::{
         Plugin,
-        nn::{init::Init, network::Spec},
+        nn::{
+            init::Init,
+            network::{Role, Spec},
+        },
     };
 
     use super::*;

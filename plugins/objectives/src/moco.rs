@@ -1,0 +1,264 @@
+//! Momentum contrast (He et al. 2020; with an MLP head, Chen et al. 2020).
+//!
+//! A query encoder learns to tell the key of the same image from the keys in a queue; the key encoder follows it as a
+//! moving average. The order within a step matters and is the reference's: the query passes first, then the key encoder
+//! moves (towards the weights before the optimiser's step, so the very first move does nothing), then the keys are made,
+//! compared *before* they enter the queue, and enqueued. The average covers parameters only; each encoder keeps running
+//! statistics of its own. With one device there is nothing to shuffle between devices: the reference's shuffle permutes
+//! a batch and undoes it.
+
+use std::sync::Arc;
+
+use smallfry::{
+    Backbone, Context, Encoder, Invalid, Objective,
+    data::random::Random,
+    dfdx::shapes::HasShape,
+    encoder::ImageBatch,
+    nn::optimizer::average,
+    objective::{Buffer, Learner, Moment, Outcome, Setup},
+    operation::{info_nce, normalise},
+    plugin,
+};
+
+use crate::{head::Projection, queue::Queue};
+
+plugin! {
+    /// Momentum contrast against a queue of keys
+    pub struct MoCo: Objective {
+        /// Width of the embeddings.
+        dim: usize = 128,
+        /// Keys in the queue: the number of negatives, a multiple of the batch.
+        queue: usize = 65_536,
+        /// Share of its weights that the key encoder keeps in a step, from 0 to 1.
+        momentum: f64 = 0.999,
+        /// What logits are divided by, above 0.
+        temperature: f64 = 0.1,
+        /// Projection head: `Simple`, `Deep`, `Dropout`, `Wide` or `None`.
+        head: Projection = Projection::Wide,
+    }
+
+    fn build(self, _: &Context) -> Result<Box<dyn Objective>, Invalid> {
+        if self.dim == 0 {
+            return Err(Invalid::new("dim", "must be at least 1"));
+        }
+        if self.queue == 0 {
+            return Err(Invalid::new("queue", "must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return Err(Invalid::new("momentum", "must be from 0 to 1"));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return Err(Invalid::new("temperature", "must be above 0"));
+        }
+        Ok(Box::new(self))
+    }
+}
+
+impl Objective for MoCo {
+    fn check(&self, setup: &Setup) -> Result<(), Invalid> {
+        let (queue, batch, samples) = (self.queue, setup.batch, setup.samples);
+        if batch > samples {
+            return Err(Invalid::whole(format!(
+                "a batch of {batch} cannot be drawn from a data set of {samples} images"
+            ))
+            .help(format!("take a batch of at most {samples}, or more images")));
+        }
+        if batch == 0 || !queue.is_multiple_of(batch) {
+            return Err(Invalid::new(
+                "queue",
+                format!("{queue} is no multiple of the batch of {batch}"),
+            )
+            .help(remedy(queue, batch)));
+        }
+        Ok(())
+    }
+
+    fn start(&self, setup: &Setup, backbone: &dyn Backbone) -> Result<Box<dyn Learner>, Invalid> {
+        self.check(setup)?;
+        let head = self.head.head(backbone.width(), self.dim);
+        let query = backbone.encoder(&head, setup.seed);
+        let key = backbone.encoder(&head, setup.seed);
+        let width = query.width();
+        if width != self.dim {
+            return Err(Invalid::new(
+                "head",
+                format!(
+                    "gives embeddings of {width} numbers on this backbone, not of {}",
+                    self.dim
+                ),
+            ));
+        }
+        key.parameters()
+            .values_mut()
+            .copy_from_slice(query.parameters().values());
+        Ok(Box::new(Contrast {
+            query,
+            key,
+            queue: Queue::new(self.queue, self.dim, setup.seed),
+            momentum: self.momentum,
+            temperature: self.temperature as f32,
+        }))
+    }
+}
+
+/// The nearest queues and batches that fit together.
+fn remedy(queue: usize, batch: usize) -> String {
+    let below = queue.checked_div(batch).unwrap_or(0) * batch;
+    let queues = match below {
+        0 => vec![batch],
+        _ => vec![below, below + batch],
+    };
+    let queues = queues
+        .iter()
+        .filter(|&&length| length > 0)
+        .map(|length| format!("queue: {length}"));
+    let smaller = (1..batch).rev().find(|&size| queue.is_multiple_of(size));
+    let larger = (batch + 1..=queue).find(|&size| queue.is_multiple_of(size));
+    let batches = smaller
+        .into_iter()
+        .chain(larger)
+        .map(|size| format!("batch: {size}"));
+    let choices: Vec<String> = queues
+        .chain(batches)
+        .map(|choice| format!("`{choice}`"))
+        .collect();
+    format!("the nearest that work are {}", choices.join(", "))
+}
+
+/// MoCo in training.
+struct Contrast {
+    query: Box<dyn Encoder>,
+    key: Box<dyn Encoder>,
+    queue: Queue,
+    momentum: f64,
+    temperature: f32,
+}
+
+impl Contrast {
+    /// Moves the key encoder's parameters towards the query encoder's.
+    fn follow(&mut self) {
+        let query = self.query.parameters();
+        average(&mut self.key.parameters(), &query, self.momentum);
+    }
+}
+
+impl Learner for Contrast {
+    fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
+        let [first, second] = views else {
+            panic!("MoCo takes two views, not {}", views.len());
+        };
+        let mut draws = Random::new(&[moment.seed, moment.step]);
+        let query = normalise(self.query.train(first, draws.bits()));
+        self.follow();
+        let key = normalise(self.key.momentum(second, draws.bits()));
+        let contrast = info_nce(query, key.clone(), self.queue.keys(), self.temperature);
+        self.queue.push(&key);
+        Outcome {
+            measures: vec![
+                ("acc1", contrast.accuracy(1)),
+                ("acc5", contrast.accuracy(5)),
+            ],
+            loss: contrast.loss,
+        }
+    }
+
+    fn encoders(&self) -> Vec<(&'static str, &dyn Encoder)> {
+        vec![("encoder_q", &*self.query), ("encoder_k", &*self.key)]
+    }
+
+    fn trained(&self) -> &'static [&'static str] {
+        &["encoder_q"]
+    }
+
+    fn evaluated(&self) -> &'static str {
+        "encoder_q"
+    }
+
+    fn chance_loss(&self) -> Option<f64> {
+        let negatives = self.queue.keys().shape().0;
+        Some((1.0 + negatives as f64).ln())
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        self.queue.buffers()
+    }
+
+    fn restore(&mut self, buffer: Buffer) -> Result<(), String> {
+        self.queue.restore(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use smallfry::Plugin;
+
+    use super::*;
+
+    fn setup(batch: usize, samples: usize) -> Setup {
+        Setup {
+            seed: 0,
+            batch,
+            samples,
+            epochs: 1,
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_no_multiple_of_the_batch_is_refused_with_what_would_work() {
+        let check = |queue, batch| {
+            let moco = MoCo {
+                queue,
+                ..MoCo::default()
+            };
+            moco.check(&setup(batch, 1_000_000))
+        };
+        assert_eq!(check(65_536, 32), Ok(()));
+        assert_eq!(check(96, 96), Ok(()));
+        let refusal = check(65_536, 48).expect_err("48 does not divide it");
+        assert_eq!(refusal.field(), "queue");
+        assert_eq!(refusal.reason(), "65536 is no multiple of the batch of 48");
+        assert_eq!(
+            remedy(65_536, 48),
+            "the nearest that work are `queue: 65520`, `queue: 65568`, `batch: 32`, `batch: 64`"
+        );
+        assert!(check(32, 48).is_err());
+        assert_eq!(
+            remedy(32, 48),
+            "the nearest that work are `queue: 48`, `batch: 32`"
+        );
+        assert!(check(7, 2).is_err());
+        assert_eq!(
+            remedy(7, 2),
+            "the nearest that work are `queue: 6`, `queue: 8`, `batch: 1`, `batch: 7`"
+        );
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_data_set_is_refused() {
+        let refusal = MoCo::default()
+            .check(&setup(64, 20))
+            .expect_err("20 are too few");
+        assert!(refusal.reason().contains("64") && refusal.reason().contains("20 images"));
+        assert_eq!(MoCo::default().check(&setup(64, 64)), Ok(()));
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let context = Context {
+            folder: Path::new("."),
+        };
+        let fault = |change: fn(&mut MoCo)| {
+            let mut moco = MoCo::default();
+            change(&mut moco);
+            moco.build(&context).err().map(|invalid| invalid.field())
+        };
+        assert_eq!(fault(|_| ()), None);
+        assert_eq!(fault(|moco| moco.dim = 0), Some("dim"));
+        assert_eq!(fault(|moco| moco.queue = 0), Some("queue"));
+        assert_eq!(fault(|moco| moco.momentum = 1.001), Some("momentum"));
+        assert_eq!(fault(|moco| moco.momentum = f64::NAN), Some("momentum"));
+        assert_eq!(fault(|moco| moco.temperature = 0.0), Some("temperature"));
+    }
+}
