@@ -1,8 +1,249 @@
-//! The command line.
+//! The command line. A program with its own set of plugins is `fn main() -> ExitCode { smallfry::cli::main() }`.
+//!
+//! Results go to stdout, everything else to stderr. A verb gives its whole output as text; only this file prints it, so
+//! that a closed pipe and a mistake of the user are handled in one place. Exit codes: 0 done, 1 failed, 2 bad usage or
+//! bad file, 130 stopped.
 
-use std::process::ExitCode;
+mod check;
+mod describe;
+mod list;
+mod run;
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+    panic,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    diagnostic::Diagnostic,
+    failure::Failure,
+    registry::{self, for_each_kind},
+};
+
+/// Contrastive self-supervised learning of small vision models
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run an experiment file
+    Run {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Go on with a run that was stopped
+        #[arg(long, conflicts_with = "overwrite")]
+        resume: bool,
+        /// Remove what an earlier run of that name left
+        #[arg(long)]
+        overwrite: bool,
+        /// Threads to use; all cores if left out. The results do not depend on it
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        threads: Option<u16>,
+        /// Print the results as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check an experiment file and its data without running it
+    Check {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Print the file with every default filled in
+        #[arg(long)]
+        resolved: bool,
+        /// Print what was found as JSON
+        #[arg(long, conflicts_with = "resolved")]
+        json: bool,
+    },
+    /// List the plugins linked into this program
+    List {
+        /// Only this kind: dataset, backbone, augmentation, objective, optimizer, schedule or metric
+        kind: Option<String>,
+        /// Also print every parameter with its default, as RON
+        #[arg(short, long)]
+        verbose: bool,
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell all about one plugin
+    Describe {
+        /// Its name in experiment files
+        name: String,
+    },
+}
+
+#[derive(Args)]
+struct Experiment {
+    /// The experiment file
+    file: PathBuf,
+    /// Changes to the file, such as `seed=1` or `pretrain.objective.temperature=0.1`
+    #[arg(value_name = "PATH=VALUE")]
+    overrides: Vec<String>,
+    /// Folder that the run's folder is made in
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Why a verb has no output.
+enum Refusal {
+    /// The text of the user is wrong.
+    Mistakes(Vec<Diagnostic>),
+    /// Anything else.
+    Failure(Failure),
+}
+
+impl From<Vec<Diagnostic>> for Refusal {
+    fn from(mistakes: Vec<Diagnostic>) -> Self {
+        Self::Mistakes(mistakes)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
 
 /// Runs the program: parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    panic::set_hook(Box::new(report_panic));
+    // A panic has been reported by the hook when it gets here; nothing is used afterwards.
+    let ending = panic::catch_unwind(|| {
+        for check in for_each_kind!(check_names()) {
+            check?;
+        }
+        act(Cli::parse().verb)
+    });
+    match ending {
+        Ok(Ok(output)) => print(&output),
+        Ok(Err(Refusal::Failure(failure))) => {
+            complain(&failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+        Ok(Err(Refusal::Mistakes(mistakes))) => {
+            complain_all(&mistakes);
+            ExitCode::from(2)
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn check_names<K: registry::Kind + ?Sized>() -> Result<(), Refusal> {
+    registry::check::<K>().map_err(|message| {
+        Refusal::Failure(Failure::fault(message).help("link only one of the two crates"))
+    })
+}
+
+fn act(verb: Verb) -> Result<String, Refusal> {
+    match verb {
+        Verb::Run {
+            experiment,
+            resume,
+            overwrite,
+            threads,
+            json,
+        } => {
+            let existing = match (resume, overwrite) {
+                (true, _) => crate::run::Existing::Resume,
+                (_, true) => crate::run::Existing::Overwrite,
+                _ => crate::run::Existing::Refuse,
+            };
+            run::run(&experiment, existing, threads, json)
+        }
+        Verb::Check {
+            experiment,
+            resolved,
+            json,
+        } => check::check(&experiment, resolved, json),
+        Verb::List {
+            kind,
+            verbose,
+            json,
+        } => list::list(kind.as_deref(), verbose, json),
+        Verb::Describe { name } => describe::describe(&name),
+    }
+}
+
+/// Reads an experiment file as the command line says.
+fn load(experiment: &Experiment) -> Result<crate::plan::Plan, Vec<Diagnostic>> {
+    let mut plan = crate::experiment::load(&experiment.file, &experiment.overrides)?;
+    if let Some(output) = &experiment.output {
+        plan.output.clone_from(output);
+    }
+    Ok(plan)
+}
+
+/// A value as indented JSON with a final line break.
+fn to_json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("results are plain data");
+    text.push('\n');
+    text
+}
+
+/// Prints a verb's output. A reader that has read enough, such as `head`, is no error.
+fn print(output: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(output.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot write the output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain_all(mistakes: &[Diagnostic]) {
+    let mut text = String::new();
+    for mistake in mistakes {
+        let _ = writeln!(text, "{} {mistake}\n", prefix());
+    }
+    if mistakes.len() > 1 {
+        let _ = writeln!(text, "{} mistakes", mistakes.len());
+    }
+    let _ = io::stderr().write_all(text.trim_end().as_bytes());
+    let _ = io::stderr().write_all(b"\n");
+}
+
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{} {message}", prefix());
+}
+
+fn prefix() -> &'static str {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    match io::stderr().is_terminal() && !plain {
+        true => "\x1b[1;31merror:\x1b[0m",
+        false => "error:",
+    }
+}
+
+/// Tells of a panic, which is never the user's doing.
+fn report_panic(panic: &panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic
+        .location()
+        .map_or(String::new(), |place| format!(" ({place})"));
+    complain(&format!(
+        "this is a bug in the program: {message}{place}\n  = help: please report it, with the experiment file"
+    ));
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        let _ = writeln!(
+            io::stderr(),
+            "{}",
+            std::backtrace::Backtrace::force_capture()
+        );
+    }
 }

@@ -25,6 +25,7 @@ pub mod optimizer;
 pub mod overrides;
 pub mod plan;
 pub mod plugin;
+pub mod preflight;
 pub mod registry;
 pub mod report;
 pub mod run;

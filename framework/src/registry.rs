@@ -22,8 +22,8 @@ use crate::{
 };
 
 pub use built::Built;
-pub(crate) use reference::build_at;
 pub use reference::parse;
+pub(crate) use reference::{build_at, no_plugins};
 
 /// A kind of plugin, implemented for the trait objects `dyn Objective`, `dyn Metric` and so on.
 pub trait Kind: 'static {

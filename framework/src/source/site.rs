@@ -42,6 +42,12 @@ impl Site {
         }
     }
 
+    /// Whether the file gives a field.
+    pub fn has(&self, field: &str) -> bool {
+        let known = self.known.as_ref();
+        known.is_some_and(|known| known.fields.contains_key(field))
+    }
+
     /// A mistake about a field; where the file leaves the field to its default, about the whole.
     pub fn error(&self, field: &str, message: impl Into<String>) -> Diagnostic {
         match &self.known {

@@ -1,0 +1,40 @@
+//! `run FILE`: trains and evaluates.
+
+use super::{Experiment, Refusal, load, to_json};
+use crate::{
+    failure::Failure,
+    preflight,
+    run::{Existing, Progress, RunOptions},
+};
+
+pub(super) fn run(
+    experiment: &Experiment,
+    existing: Existing,
+    threads: Option<u16>,
+    json: bool,
+) -> Result<String, Refusal> {
+    let plan = load(experiment)?;
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .map_err(|error| Failure::fault(format!("cannot start threads: {error}")))?;
+    }
+    preflight::check(&plan)?;
+    let options = RunOptions {
+        experiment: plan.source.original().to_owned(),
+        existing,
+        progress: Progress::Stderr,
+    };
+    let summary = crate::run::run(&plan, &options)?;
+    Ok(match json {
+        true => to_json(&summary),
+        false => {
+            let mut text = summary.results.to_string();
+            for note in &summary.notes {
+                text += &format!("note: {note}\n");
+            }
+            text + &format!("\n{}\n", summary.folder.display())
+        }
+    })
+}

@@ -1,0 +1,272 @@
+//! Checks a plan against the world before any long work: data sets open, batches fill, objectives fit, checkpoints load.
+//!
+//! Nothing is computed and nothing is written; data sets list their samples and read no pixels. All mistakes of all
+//! stages are found in one go, each with its place in the experiment file.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use smallfry_data::Dataset;
+
+use crate::{
+    DataSet, Head, checkpoint,
+    diagnostic::Diagnostic,
+    objective::Setup,
+    plan::{Evaluate, Plan, Pretrain, Stage, Weights},
+    registry::Built,
+    source::Site,
+};
+
+/// What a stage would work on.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Facts {
+    /// Name of the stage.
+    pub stage: String,
+    /// Its kind, as in the file.
+    pub kind: &'static str,
+    /// What is worth knowing, as a heading and its text.
+    pub lines: Vec<(&'static str, String)>,
+}
+
+/// Checks every stage of `plan`.
+///
+/// # Errors
+/// Everything that would make the run fail and can be known now.
+pub fn check(plan: &Plan) -> Result<Vec<Facts>, Vec<Diagnostic>> {
+    let mut check = Check {
+        seed: plan.seed,
+        sets: BTreeMap::new(),
+        errors: Vec::new(),
+    };
+    let facts = plan
+        .stages
+        .iter()
+        .map(|stage| match stage {
+            Stage::Pretrain(stage) => check.pretrain(stage),
+            Stage::Evaluate(stage) => check.evaluate(stage),
+        })
+        .collect();
+    match check.errors.is_empty() {
+        true => Ok(facts),
+        false => Err(check.errors),
+    }
+}
+
+struct Check {
+    seed: u64,
+    /// Opened sets by their parameters; none where opening failed.
+    sets: BTreeMap<String, Option<Arc<dyn Dataset>>>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Check {
+    fn open(&mut self, set: &Built<dyn DataSet>) -> Option<Arc<dyn Dataset>> {
+        if let Some(opened) = self.sets.get(&set.resolved) {
+            return opened.clone();
+        }
+        let opened = match set.open() {
+            Ok(data) if data.is_empty() => {
+                let invalid = crate::Invalid::whole("holds no image");
+                self.errors.push(set.diagnose(&invalid));
+                None
+            }
+            Ok(data) => Some(data),
+            Err(invalid) => {
+                self.errors.push(set.diagnose(&invalid));
+                None
+            }
+        };
+        self.sets.insert(set.resolved.clone(), opened.clone());
+        opened
+    }
+
+    fn error(&mut self, site: &Site, field: &str, message: String, help: Option<String>) {
+        let mut error = site.error(field, message);
+        error.help = help;
+        self.errors.push(error);
+    }
+
+    fn pretrain(&mut self, stage: &Pretrain) -> Facts {
+        let data = self.open(&stage.data);
+        let sizes: Vec<_> = stage
+            .views
+            .iter()
+            .map(|view| {
+                view.iter()
+                    .rev()
+                    .find_map(|augmentation| augmentation.size())
+            })
+            .collect();
+        let field = match stage.site.has("views") {
+            true => "views",
+            false => "view",
+        };
+        for (i, size) in sizes.iter().enumerate() {
+            if size.is_none() && (field == "views" || i == 0) {
+                let which = match field {
+                    "views" => format!("view {}", i + 1),
+                    _ => "the views".to_owned(),
+                };
+                self.error(
+                    &stage.site,
+                    field,
+                    format!("nothing sets the size of {which}, so images cannot form a batch"),
+                    Some("add an augmentation that crops or resizes to a fixed size".to_owned()),
+                );
+            }
+        }
+        if let Some(data) = &data {
+            let samples = data.len();
+            if stage.batch > samples {
+                self.error(
+                    &stage.site,
+                    "batch",
+                    format!(
+                        "`batch` of Pretrain: {} is more than the {} images of the data set",
+                        stage.batch,
+                        grouped(samples)
+                    ),
+                    Some(format!("give at most {samples}")),
+                );
+            }
+            let setup = Setup {
+                seed: self.seed,
+                batch: stage.batch,
+                samples,
+                epochs: stage.epochs,
+            };
+            if let Err(invalid) = stage.objective.check(&setup) {
+                self.errors.push(stage.objective.diagnose(&invalid));
+            }
+        }
+        let samples = data.as_ref().map_or(0, |data| data.len());
+        let steps = samples / stage.batch.max(1);
+        Facts {
+            stage: stage.name.clone(),
+            kind: "Pretrain",
+            lines: vec![
+                ("data", describe_set(&stage.data, data.as_deref())),
+                ("backbone", stage.backbone.line.clone()),
+                ("objective", stage.objective.line.clone()),
+                ("views", describe_views(&sizes)),
+                ("optimizer", stage.optimizer.line.clone()),
+                ("schedule", stage.schedule.line.clone()),
+                (
+                    "training",
+                    format!(
+                        "{} epochs of {} steps, {} images a step",
+                        grouped(stage.epochs),
+                        grouped(steps),
+                        grouped(stage.batch)
+                    ),
+                ),
+            ],
+        }
+    }
+
+    fn evaluate(&mut self, stage: &Evaluate) -> Facts {
+        let train = stage.train.as_ref().map(|set| (set, self.open(set)));
+        let test = self.open(&stage.test);
+        let preprocessing = stage.backbone.preprocessing();
+        let size = stage.size.unwrap_or(preprocessing.size);
+        if let Some(resize) = stage.resize
+            && resize < size
+        {
+            self.error(
+                &stage.site,
+                "resize",
+                format!("`resize` of Evaluate: {resize} is less than the {size} pixels that are cropped from it"),
+                Some(format!("give at least {size}")),
+            );
+        }
+        let weights = match &stage.weights {
+            Weights::Untrained => "untrained".to_owned(),
+            Weights::Stage(name) => format!("last checkpoint of stage `{name}`"),
+            Weights::File(path) => {
+                let encoder = stage.backbone.encoder(&Head::default(), self.seed);
+                if let Err(failure) = checkpoint::load_backbone(path, &*encoder) {
+                    self.error(&stage.site, "weights", failure.message, failure.help);
+                }
+                path.display().to_string()
+            }
+        };
+        let mut lines = vec![
+            ("backbone", stage.backbone.line.clone()),
+            ("weights", weights),
+        ];
+        if let Some((set, data)) = &train {
+            lines.push(("train", describe_set(set, data.as_deref())));
+        }
+        lines.push(("test", describe_set(&stage.test, test.as_deref())));
+        lines.push(("images", format!("{size} × {size} pixels")));
+        for metric in &stage.metrics {
+            lines.push(("metric", metric.line.clone()));
+        }
+        Facts {
+            stage: stage.name.clone(),
+            kind: "Evaluate",
+            lines,
+        }
+    }
+}
+
+fn describe_set(set: &Built<dyn DataSet>, data: Option<&dyn Dataset>) -> String {
+    let mut text = set.line.clone();
+    if let Some(data) = data {
+        text += &format!(": {} images", grouped(data.len()));
+        match data.classes().len() {
+            0 => {}
+            1 => text += ", 1 class",
+            classes => text += &format!(", {} classes", grouped(classes)),
+        }
+    }
+    text
+}
+
+fn describe_views(sizes: &[Option<usize>]) -> String {
+    let sizes: Vec<_> = sizes
+        .iter()
+        .map(|size| size.map_or("?".to_owned(), |size| format!("{size} × {size}")))
+        .collect();
+    match sizes.as_slice() {
+        [] => "none".to_owned(),
+        [first, rest @ ..] if rest.iter().all(|size| size == first) => {
+            format!("{} of {first} pixels", sizes.len())
+        }
+        _ => format!("{} of {} pixels", sizes.len(), sizes.join(", ")),
+    }
+}
+
+/// A number with its thousands set apart: `1,281,167`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(1_281_167), "1,281,167");
+    }
+
+    #[test]
+    fn views_alike_are_told_once() {
+        assert_eq!(describe_views(&[Some(96), Some(96)]), "2 of 96 × 96 pixels");
+        assert_eq!(
+            describe_views(&[Some(224), Some(96)]),
+            "2 of 224 × 224, 96 × 96 pixels"
+        );
+    }
+}
