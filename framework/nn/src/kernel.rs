@@ -9,6 +9,7 @@
 
 pub mod activation;
 pub mod depthwise;
+pub mod elementwise;
 pub mod gemm;
 pub mod simd;
 

@@ -23,6 +23,7 @@ mod conv_norm;
 mod convolution;
 mod dropout;
 mod gather;
+mod inverted_residual;
 mod linear;
 mod pool;
 mod residual;
@@ -30,6 +31,7 @@ mod rowwise;
 mod unit;
 
 pub use conv_norm::ConvNorm;
+pub use inverted_residual::InvertedResidual;
 pub use linear::Linear;
 pub use pool::{GlobalAveragePool, MaxPool};
 pub use residual::Residual;
@@ -129,7 +131,9 @@ pub fn plan(
         Block::ConvNorm(conv) => Box::new(ConvNorm::new(
             conv, batch, input, output, purpose, parameters,
         )),
-        Block::InvertedResidual(_) => unimplemented!(),
+        Block::InvertedResidual(block) => Box::new(InvertedResidual::new(
+            block, batch, input, purpose, parameters,
+        )),
         Block::Residual(block) => Box::new(Residual::new(block, batch, input, purpose, parameters)),
         &Block::MaxPool {
             kernel,

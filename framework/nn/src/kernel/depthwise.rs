@@ -414,6 +414,7 @@ impl<const K: usize, const T: usize> BackwardBand<'_, K, T> {
 
     /// The weight gradient of the tap rows LOW..HIGH along one row of a class.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "taps are two-dimensional")]
     unsafe fn taps<
         S: Simd,
         const PY: usize,
@@ -448,6 +449,7 @@ impl<const K: usize, const T: usize> BackwardBand<'_, K, T> {
 
     /// Adds the tap rows LOW..HIGH to the weight gradient.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "taps are two-dimensional")]
     unsafe fn add_taps<
         S: Simd,
         const PY: usize,
