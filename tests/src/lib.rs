@@ -1,4 +1,5 @@
 //! The harness of the tests that cross crates.
 
 pub mod golden;
+pub mod program;
 pub mod small;

@@ -39,11 +39,14 @@ pub fn write(
     else {
         return Ok(());
     };
-    fs::create_dir_all(&folder).map_err(|error| disk("make", &folder, &error))?;
+    // Pictures of a run that was killed here are made again: the folder gets its name when it is whole.
+    let partial = folder.with_file_name(format!("{}.partial", training.stage.name));
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial).map_err(|error| disk("make", &partial, &error))?;
     let preprocessing = training.stage.backbone.plugin.preprocessing();
     for (row, &sample) in batch.samples.iter().take(SHOWN).enumerate() {
         for (v, view) in batch.views.iter().enumerate() {
-            let path = folder.join(format!("{row}-view-{}.jpg", v + 1));
+            let path = partial.join(format!("{row}-view-{}.jpg", v + 1));
             write_atomically(&path, &jpeg(&picture(view, row, &preprocessing)))?;
         }
         let Ok(image) = data.load(sample) else {
@@ -55,10 +58,10 @@ pub fn write(
             let scaled = |side: usize| (side * LONGER / longer).max(1);
             view.resize(scaled(image.width), scaled(image.height), Filter::Bilinear);
         }
-        let path = folder.join(format!("{row}-original.jpg"));
+        let path = partial.join(format!("{row}-original.jpg"));
         write_atomically(&path, &jpeg(view.image()))?;
     }
-    Ok(())
+    fs::rename(&partial, &folder).map_err(|error| disk("make", &folder, &error))
 }
 
 /// Row `row` of a batch as pixels again.
