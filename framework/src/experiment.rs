@@ -69,20 +69,26 @@ pub fn parse(
     errors.append(&mut reader.errors);
     match plan {
         Some(plan) if errors.is_empty() => Ok(plan),
-        _ => Err(in_reading_order(errors, &file)),
+        _ => Err(in_reading_order(errors, &file, overrides)),
     }
 }
 
 /// Sorts by place, the file before the command line, and drops what is there twice: a part that two stages share is
 /// read twice.
-fn in_reading_order(errors: Vec<Diagnostic>, file: &str) -> Vec<Diagnostic> {
+fn in_reading_order(errors: Vec<Diagnostic>, file: &str, overrides: &[String]) -> Vec<Diagnostic> {
     let mut sorted: Vec<Diagnostic> = Vec::new();
     for error in errors {
         if !sorted.contains(&error) {
             sorted.push(error);
         }
     }
-    sorted.sort_by_key(|error| (error.path != file, error.place()));
+    let which = |error: &Diagnostic| match &error.excerpt {
+        Some(excerpt) if error.path != file => {
+            overrides.iter().position(|text| *text == excerpt.line)
+        }
+        _ => None,
+    };
+    sorted.sort_by_key(|error| (error.path != file, which(error), error.place()));
     sorted
 }
 

@@ -32,6 +32,7 @@ pub mod run;
 pub mod schedule;
 pub mod source;
 pub mod tensor;
+pub mod testing;
 pub mod train;
 
 pub use augmentation::Augmentation;

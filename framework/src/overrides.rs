@@ -184,8 +184,12 @@ impl<'a> Override<'a> {
         owner: Option<(&Range<usize>, &Value)>,
     ) {
         let start = self.value.start;
-        let typed = Part::Typed(&self.text[self.value.clone()], start);
-        let value = match self.bare {
+        let text = &self.text[self.value.clone()];
+        let typed = Part::Typed(text, start);
+        // A word in place of a text is a text whose quotes the shell has taken.
+        let word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let bare = self.bare || owner.is_none() && word && source.slice(&range).starts_with('"');
+        let value = match bare {
             true => vec![
                 Part::Implied("r#\"", start),
                 typed,
@@ -314,6 +318,7 @@ mod tests {
         check("pretrain.view.2=C(p: 1)", ", A]", ", C(p: 1)]");
         check("pretrain.objective=SEED(a: 1)", "MoCo", "SEED(a: 1)");
         check("two.name=../a b", "\"two\"", "r#\"../a b\"#");
+        check("two.name=three", "\"two\"", "r#\"three\"#");
     }
 
     #[test]

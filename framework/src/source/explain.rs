@@ -8,7 +8,7 @@ use super::{
     Source,
     syntax::{Field, unclosed},
 };
-use crate::{diagnostic::Diagnostic, registry::nearest};
+use crate::{diagnostic::Diagnostic, overrides::ORIGIN, registry::nearest};
 
 /// A syntax error of the whole file.
 pub(crate) fn syntax(source: &Source, error: &SpannedError) -> Diagnostic {
@@ -160,7 +160,13 @@ impl Misfit {
             &place,
             format!("`{}` of {owner}: {what}", source.slice(&field.name)),
         );
-        diagnostic.help = remedy(&self.code).or_else(pattern);
+        diagnostic.help = match &self.code {
+            // The shell has taken the quotes.
+            Error::ExpectedString if diagnostic.path == ORIGIN => Some(format!(
+                "put the text in double quotes and all of it in single quotes: `'..=\"{value}\"'`"
+            )),
+            code => remedy(code).or_else(pattern),
+        };
         diagnostic
     }
 }
