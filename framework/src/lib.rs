@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod dataset;
 pub mod diagnostic;
+pub mod dynamic;
 pub mod encoder;
 pub mod evaluate;
 pub mod executed;

@@ -1,0 +1,77 @@
+/* C interface of metrics in shared libraries, version 1.
+
+   A library defines one object, `smallfry_metrics`. The host reads `abi` and
+   `size` first, and nothing else before both are right; loading runs no
+   function of the interface.
+
+   `evaluate` gets features of labelled images and sets `*value`. It returns 0
+   when it has set the value; otherwise it writes a message with a final NUL to
+   `error->text`, at most `error->capacity` bytes with the NUL, and returns
+   another number. Every pointer it is given is valid until it returns. It must
+   not throw, longjmp, end the program, change what it is given or keep a
+   pointer. It may be called from several threads at once. */
+#ifndef SMALLFRY_METRIC_H
+#define SMALLFRY_METRIC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SMALLFRY_METRIC_ABI 1u
+
+#ifdef _WIN32
+#define SMALLFRY_METRIC_EXPORT __declspec(dllexport)
+#else
+#define SMALLFRY_METRIC_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* The features of a data set, row-major, one row per image. `labels` has one
+   entry per row, from 0, or is NULL where the set has no classes. */
+typedef struct smallfry_features {
+    size_t rows, columns;
+    const float *values;
+    const int64_t *labels;
+} smallfry_features;
+
+/* A number that the experiment file gives by name. A metric refuses names that
+   it does not know. */
+typedef struct smallfry_param {
+    const char *name;
+    double value;
+} smallfry_param;
+
+/* Where a failing metric leaves its message. */
+typedef struct smallfry_error {
+    char *text;
+    size_t capacity;
+} smallfry_error;
+
+/* One metric. Texts are UTF-8. */
+typedef struct smallfry_metric {
+    const char *name;         /* its name in experiment files */
+    const char *about;        /* what it is, in one line */
+    const char *unit;         /* such as "%"; "" for a pure number */
+    int32_t higher_is_better; /* 0 or 1 */
+    /* `train` is NULL where the experiment names no such set. */
+    int32_t (*evaluate)(const smallfry_param *params, size_t param_count,
+                        const smallfry_features *train,
+                        const smallfry_features *test,
+                        double *value, smallfry_error *error);
+} smallfry_metric;
+
+typedef struct smallfry_library {
+    uint32_t abi;  /* SMALLFRY_METRIC_ABI */
+    uint32_t size; /* sizeof(smallfry_metric), the distance between entries */
+    size_t count;
+    const smallfry_metric *metrics;
+} smallfry_library;
+
+extern SMALLFRY_METRIC_EXPORT const smallfry_library smallfry_metrics;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
