@@ -662,7 +662,7 @@ fn three_steps(kernels: &Kernels, text: &str) {
                 &format!("{prefix} {s}"),
                 parameters.weight("conv1.weight"),
                 &weights,
-                tolerance,
+                kernels.bound(1e-5, rough / 20.0),
             );
         }
         for (prefix, encoder) in &encoders {
