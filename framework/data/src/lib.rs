@@ -7,6 +7,7 @@
 mod buffer;
 pub mod dataset;
 pub mod decode;
+pub mod encode;
 pub mod image;
 pub mod kernel;
 pub mod loader;

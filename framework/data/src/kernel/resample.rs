@@ -60,70 +60,55 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Bytes that [`horizontal`] may write beyond the end of an output row.
-pub const SLACK: usize = 16;
+/// Bytes that a buffer to be read by [`horizontal`] may be longer than its rows, to spare the last rows the slow way.
+pub const SLACK: usize = 64;
 
 /// Resamples `rows` rows along x.
 ///
-/// Row `y` of the input starts at byte `start + y * stride` of `from`; row `y` of the output at `y * out_stride` of
-/// `to`, and `out_stride` is at least `3 * outputs + SLACK`. Output positions are those of `taps`, whose inputs count
-/// from the row's start.
+/// Row `y` of the input starts at byte `start + y * stride` of `from`; the rows of the output are dense. Output
+/// positions are those of `taps`, whose inputs count from the row's start.
 pub fn horizontal(
     from: &[u8],
     start: usize,
     stride: usize,
     rows: usize,
     to: &mut [u8],
-    out_stride: usize,
     taps: &Taps,
 ) {
-    assert!(out_stride >= 3 * taps.first.len() + SLACK && to.len() >= rows * out_stride);
+    let wide = 3 * taps.first.len();
+    assert!(to.len() >= rows * wide);
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if let Some(&last) = taps.first.iter().max() {
-        // Vector loads read whole groups of taps and four bytes more; rows where that would leave `from` go the plain way.
+        // Vector loads read whole groups of taps and four bytes more; rows where that leaves `from` go the plain way.
         let reach = 3 * (last as usize + taps.groups * GROUP) + 4;
         let safe = match from.len().checked_sub(start + reach) {
             Some(room) if stride > 0 => (room / stride + 1).min(rows),
             _ => 0,
         };
         let level = Level::current();
-        if level >= Level::Avx512 {
-            while done + 4 <= safe {
-                // SAFETY: the level is available and the four rows lie within `from` as computed above.
-                unsafe {
-                    x86::rows4(
-                        from,
-                        start + done * stride,
-                        stride,
-                        &mut to[done * out_stride..],
-                        out_stride,
-                        taps,
-                    );
+        let step = match level {
+            Level::Avx512 => 4,
+            Level::Avx2 => 2,
+            Level::Portable => usize::MAX,
+        };
+        while done < safe && step <= safe {
+            // The last step overlaps the one before rather than leave rows over.
+            let first = done.min(safe - step);
+            let (start, to) = (start + first * stride, &mut to[first * wide..]);
+            // SAFETY: the level is available and the rows can be read as computed above.
+            unsafe {
+                match level {
+                    Level::Avx512 => x86::rows4(from, start, stride, to, taps),
+                    _ => x86::rows2(from, start, stride, to, taps),
                 }
-                done += 4;
             }
-        }
-        if level >= Level::Avx2 {
-            while done + 2 <= safe {
-                // SAFETY: the level is available and the two rows lie within `from` as computed above.
-                unsafe {
-                    x86::rows2(
-                        from,
-                        start + done * stride,
-                        stride,
-                        &mut to[done * out_stride..],
-                        out_stride,
-                        taps,
-                    );
-                }
-                done += 2;
-            }
+            done = first + step;
         }
     }
     for y in done..rows {
         let row = &from[start + y * stride..];
-        let out = &mut to[y * out_stride..][..3 * taps.first.len()];
+        let out = &mut to[y * wide..][..wide];
         for (x, out) in out.chunks_exact_mut(3).enumerate() {
             let mut sums = [1 << (PRECISION - 1); 3];
             let pixels = &row[3 * taps.first[x] as usize..][..3 * taps.count[x] as usize];
@@ -159,17 +144,27 @@ mod x86 {
     /// Packs the first three bytes of each group of four.
     const PACK: [i8; 16] = [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1];
 
+    /// Writes the first twelve bytes of `lane`, or as many as `out` has.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn store(lane: __m128i, out: &mut [u8]) {
+        if let Some(out) = out.first_chunk_mut::<16>() {
+            // The four bytes too many are those of the next pixels, which are written next.
+            // SAFETY: writes the 16 bytes of the array.
+            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), lane) };
+        } else {
+            let mut bytes = [0; 16];
+            // SAFETY: writes the 16 bytes of the array.
+            unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), lane) };
+            let length = out.len().min(12);
+            out[..length].copy_from_slice(&bytes[..length]);
+        }
+    }
+
     /// # Safety
     /// AVX-512 F, BW, DQ and VL are available; four rows from byte `start` can be read as the caller computed.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-    pub unsafe fn rows4(
-        from: &[u8],
-        start: usize,
-        stride: usize,
-        to: &mut [u8],
-        out_stride: usize,
-        taps: &Taps,
-    ) {
+    pub unsafe fn rows4(from: &[u8], start: usize, stride: usize, to: &mut [u8], taps: &Taps) {
         let shuffle = |bytes: &[i8; 16]| {
             // SAFETY: reads the 16 bytes of the array.
             _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
@@ -226,9 +221,8 @@ mod x86 {
             .into_iter()
             .enumerate()
             {
-                let out = &mut to[row * out_stride + 3 * x..][..16];
-                // SAFETY: writes the 16 bytes of the slice.
-                unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), lane) };
+                let out = &mut to[row * 3 * outputs..][3 * x..3 * outputs];
+                store(lane, out);
             }
             x += 4;
         }
@@ -237,14 +231,7 @@ mod x86 {
     /// # Safety
     /// AVX2 is available; two rows from byte `start` can be read as the caller computed.
     #[target_feature(enable = "avx2")]
-    pub unsafe fn rows2(
-        from: &[u8],
-        start: usize,
-        stride: usize,
-        to: &mut [u8],
-        out_stride: usize,
-        taps: &Taps,
-    ) {
+    pub unsafe fn rows2(from: &[u8], start: usize, stride: usize, to: &mut [u8], taps: &Taps) {
         let shuffle = |bytes: &[i8; 16]| {
             // SAFETY: reads the 16 bytes of the array.
             _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
@@ -295,9 +282,8 @@ mod x86 {
             .into_iter()
             .enumerate()
             {
-                let out = &mut to[row * out_stride + 3 * x..][..16];
-                // SAFETY: writes the 16 bytes of the slice.
-                unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), lane) };
+                let out = &mut to[row * 3 * outputs..][3 * x..3 * outputs];
+                store(lane, out);
             }
             x += 4;
         }

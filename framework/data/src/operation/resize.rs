@@ -1,11 +1,10 @@
 //! Pillow's antialiased resampling, computing only what is kept.
 //!
-//! The horizontal pass comes first and its result is rounded to eight bits, then the vertical one; a pass that would
-//! not change the length is skipped, since even a weight of exactly 1 is not always what the filter gives. Only the
-//! columns and rows of the kept part are computed, and the horizontal pass runs only over rows that the kept part
-//! needs.
+//! There are two passes, and the result of the first is rounded to eight bits, so their order shows: Pillow 13 runs the
+//! horizontal one first, unless the image loses many more rows than columns. A pass that would not change the length is
+//! skipped. Only the kept part is computed, and the first pass covers only what the second needs for it.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use crate::{
     buffer,
@@ -55,13 +54,7 @@ impl Filter {
 }
 
 /// Plans the outputs `keep` of resampling `length` inputs to `target` outputs.
-fn plan(
-    taps: &mut Taps,
-    length: usize,
-    target: usize,
-    keep: std::ops::Range<usize>,
-    filter: Filter,
-) {
+fn plan(taps: &mut Taps, length: usize, target: usize, keep: Range<usize>, filter: Filter) {
     let scale = length as f64 / target as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -134,75 +127,100 @@ pub fn resize(
         "an image to resize has pixels"
     );
     PLANS.with_borrow_mut(|(across, down)| {
+        let columns = axis(across, from.width, width, (keep.left, keep.width), filter);
+        let rows = axis(down, from.height, height, (keep.top, keep.height), filter);
         let stride = 3 * image.width;
-        // Rows of `from` that the kept rows are made of.
-        let (top, rows) = if height == from.height {
-            (keep.top, keep.height)
-        } else {
-            plan(
-                down,
-                from.height,
-                height,
-                keep.top..keep.top + keep.height,
-                filter,
-            );
-            let top = down.first.iter().min().copied().unwrap_or(0);
-            let ends = down.first.iter().zip(&down.count).map(|(f, n)| f + n);
-            let rows = ends.max().unwrap_or(0) - top;
-            for first in &mut down.first {
-                *first -= top;
-            }
-            (top as usize, rows as usize)
-        };
-        let start = (from.top + top) * stride + 3 * from.left;
-        let wide = 3 * keep.width;
-
-        if width == from.width {
-            let start = start + 3 * keep.left;
-            let mut out = Image::scratch(keep.width, keep.height);
-            if height == from.height {
-                for (y, row) in out.pixels.chunks_exact_mut(wide).enumerate() {
-                    row.copy_from_slice(&image.pixels[start + y * stride..][..wide]);
-                }
-            } else {
-                vertical(&image.pixels, start, stride, &mut out.pixels, wide, down);
-            }
-            return out;
-        }
-
-        plan(
-            across,
-            from.width,
-            width,
-            keep.left..keep.left + keep.width,
-            filter,
-        );
-        let between = (wide + SLACK).next_multiple_of(64);
-        let mut middle = buffer::take(between * rows);
-        horizontal(
-            &image.pixels,
-            start,
+        let source = Pixels {
+            bytes: &image.pixels,
+            start: (from.top + rows.start) * stride + 3 * (from.left + columns.start),
             stride,
-            rows,
-            &mut middle,
-            between,
-            across,
-        );
+        };
         let mut out = Image::scratch(keep.width, keep.height);
-        if height == from.height {
-            for (row, middle) in out
-                .pixels
-                .chunks_exact_mut(wide)
-                .zip(middle.chunks_exact(between))
-            {
-                row.copy_from_slice(&middle[..wide]);
+        let resized = (width != from.width, height != from.height);
+        match resized {
+            (false, false) => source.copy(&mut out.pixels, 3 * keep.width),
+            (false, true) => source.down(&mut out.pixels, 3 * keep.width, down),
+            (true, false) => source.across(keep.height, &mut out.pixels, across),
+            (true, true) if down_first(from, (width, height)) => {
+                let wide = 3 * columns.len();
+                let mut middle = buffer::take(wide * keep.height + SLACK);
+                source.down(&mut middle, wide, down);
+                Pixels::dense(&middle, wide).across(keep.height, &mut out.pixels, across);
+                buffer::give(middle);
             }
-        } else {
-            vertical(&middle, 0, between, &mut out.pixels, wide, down);
+            (true, true) => {
+                let wide = 3 * keep.width;
+                let mut middle = buffer::take(wide * rows.len());
+                source.across(rows.len(), &mut middle, across);
+                Pixels::dense(&middle, wide).down(&mut out.pixels, wide, down);
+                buffer::give(middle);
+            }
         }
-        buffer::give(middle);
         out
     })
+}
+
+/// Whether Pillow runs the vertical pass first: where that drops more than twice as many rows as the horizontal pass
+/// drops columns.
+fn down_first(from: Rectangle, (width, height): (usize, usize)) -> bool {
+    let rows = from.height as i64 - height as i64;
+    let columns = from.width as i64 - width as i64;
+    rows > 0 && rows > 2 * columns
+}
+
+/// Plans an axis, if its length changes, and returns the inputs that its kept outputs need; taps count from the first.
+fn axis(
+    taps: &mut Taps,
+    length: usize,
+    target: usize,
+    (start, count): (usize, usize),
+    filter: Filter,
+) -> Range<usize> {
+    if length == target {
+        return start..start + count;
+    }
+    plan(taps, length, target, start..start + count, filter);
+    let first = taps.first.iter().min().copied().unwrap_or(0);
+    let ends = taps.first.iter().zip(&taps.count).map(|(f, n)| f + n);
+    let end = ends.max().unwrap_or(first);
+    for tap in &mut taps.first {
+        *tap -= first;
+    }
+    first as usize..end as usize
+}
+
+/// Rows of interleaved pixels to read from.
+struct Pixels<'a> {
+    bytes: &'a [u8],
+    start: usize,
+    stride: usize,
+}
+
+impl<'a> Pixels<'a> {
+    fn dense(bytes: &'a [u8], stride: usize) -> Self {
+        Self {
+            bytes,
+            start: 0,
+            stride,
+        }
+    }
+
+    /// Copies rows of `wide` bytes.
+    fn copy(&self, out: &mut [u8], wide: usize) {
+        for (y, row) in out.chunks_exact_mut(wide).enumerate() {
+            row.copy_from_slice(&self.bytes[self.start + y * self.stride..][..wide]);
+        }
+    }
+
+    /// The vertical pass, for rows of `wide` bytes.
+    fn down(&self, out: &mut [u8], wide: usize, taps: &Taps) {
+        vertical(self.bytes, self.start, self.stride, out, wide, taps);
+    }
+
+    /// The horizontal pass.
+    fn across(&self, rows: usize, out: &mut [u8], taps: &Taps) {
+        horizontal(self.bytes, self.start, self.stride, rows, out, taps);
+    }
 }
 
 /// The size of an image whose shorter side is scaled to `side`, the longer one truncated, as torchvision's `Resize`.
