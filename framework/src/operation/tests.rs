@@ -164,7 +164,7 @@ fn distillation_agrees_with_the_composed_loss() {
                 .zip(&b)
                 .map(|(a, b)| (a - b).abs())
                 .fold(0.0, f32::max);
-            assert!(gap <= tolerance as f32, "gradients differ by {gap}");
+            assert!(gap <= tolerance, "gradients differ by {gap}");
         }
     }
 }
