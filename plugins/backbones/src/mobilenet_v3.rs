@@ -29,7 +29,22 @@ plugin! {
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Backbone>, Invalid> {
-        family(SMALL, self.width, self.dropout)
+        self.member().checked()
+    }
+}
+
+impl MobileNetV3Small {
+    /// The network without a head.
+    pub fn network(&self) -> Network {
+        self.member().network()
+    }
+
+    fn member(&self) -> MobileNetV3 {
+        MobileNetV3 {
+            architecture: SMALL,
+            width: self.width,
+            dropout: self.dropout,
+        }
     }
 }
 
@@ -43,7 +58,22 @@ plugin! {
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Backbone>, Invalid> {
-        family(LARGE, self.width, self.dropout)
+        self.member().checked()
+    }
+}
+
+impl MobileNetV3Large {
+    /// The network without a head.
+    pub fn network(&self) -> Network {
+        self.member().network()
+    }
+
+    fn member(&self) -> MobileNetV3 {
+        MobileNetV3 {
+            architecture: LARGE,
+            width: self.width,
+            dropout: self.dropout,
+        }
     }
 }
 
@@ -106,24 +136,6 @@ struct MobileNetV3 {
     dropout: f32,
 }
 
-fn family(
-    architecture: Architecture,
-    width: f64,
-    dropout: f32,
-) -> Result<Box<dyn Backbone>, Invalid> {
-    if !(width > 0.0 && width <= 8.0) {
-        return Err(Invalid::new("width", "must be above 0 and at most 8"));
-    }
-    if !(0.0..1.0).contains(&dropout) {
-        return Err(Invalid::new("dropout", "must be at least 0 and below 1"));
-    }
-    Ok(Box::new(MobileNetV3 {
-        architecture,
-        width,
-        dropout,
-    }))
-}
-
 impl Backbone for MobileNetV3 {
     fn width(&self) -> usize {
         // A narrow network keeps the full width of its features, as in the paper.
@@ -152,6 +164,16 @@ const LINEAR: Init = Init::Normal(0.01);
 const ZERO: Init = Init::Constant(0.0);
 
 impl MobileNetV3 {
+    fn checked(self) -> Result<Box<dyn Backbone>, Invalid> {
+        if !(self.width > 0.0 && self.width <= 8.0) {
+            return Err(Invalid::new("width", "must be above 0 and at most 8"));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Invalid::new("dropout", "must be at least 0 and below 1"));
+        }
+        Ok(Box::new(self))
+    }
+
     fn network(&self) -> Network {
         let mut input = rounded(STEM as f64 * self.width);
         let mut blocks = vec![Block::ConvNorm(conv_norm(

@@ -27,12 +27,32 @@ plugin! {
     }
 }
 
+impl ResNet18 {
+    /// The network without a head.
+    pub fn network(&self) -> Network {
+        ResNet {
+            blocks: [2, 2, 2, 2],
+        }
+        .network()
+    }
+}
+
 plugin! {
     /// ResNet-34: 21.3 million weights, 512 features
     pub struct ResNet34 as resnet34: Backbone {}
 
     fn build(self, _: &Context) -> Result<Box<dyn Backbone>, Invalid> {
         Ok(Box::new(ResNet { blocks: [3, 4, 6, 3] }))
+    }
+}
+
+impl ResNet34 {
+    /// The network without a head.
+    pub fn network(&self) -> Network {
+        ResNet {
+            blocks: [3, 4, 6, 3],
+        }
+        .network()
     }
 }
 

@@ -323,35 +323,35 @@ impl Convolution {
             }
             return;
         }
-        // With stride 1 the class is the whole image and its rows have no gaps.
-        let (step, lines) = if class.stride == 1 {
-            (band_rows(gather.len(), rows * columns), rows * columns)
+        // With stride 1 the class is the whole image and its rows follow each other without gaps.
+        let line = if class.stride == 1 {
+            rows * columns
         } else {
-            (columns, rows * columns)
+            columns
         };
-        for first in (0..lines).step_by(step) {
-            let pixels = first..(first + step).min(lines);
-            let at = if class.stride == 1 {
-                first * depth
-            } else {
-                (class.first.0 + first / columns * class.stride) * row_len
-            };
-            let target = Target {
-                values: &mut dx[at + start..],
-                stride: class.stride * depth,
-            };
-            self.multiply(
-                gather,
-                dy,
-                pixels,
-                packed,
-                own,
-                target,
-                None,
-                Activation::Identity,
-                accumulate,
-                buffer,
-            );
+        let step = band_rows(gather.len(), line);
+        for line_start in (0..rows * columns).step_by(line) {
+            for first in (0..line).step_by(step) {
+                let pixels = line_start + first..line_start + (first + step).min(line);
+                let row = class.first.0 + line_start / columns * class.stride;
+                let at = row * row_len + first * class.stride * depth;
+                let target = Target {
+                    values: &mut dx[at + start..],
+                    stride: class.stride * depth,
+                };
+                self.multiply(
+                    gather,
+                    dy,
+                    pixels,
+                    packed,
+                    own,
+                    target,
+                    None,
+                    Activation::Identity,
+                    accumulate,
+                    buffer,
+                );
+            }
         }
     }
 
