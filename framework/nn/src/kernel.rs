@@ -12,5 +12,6 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
 pub mod simd;
+pub mod stem;
 
 pub use simd::Level;

@@ -28,6 +28,7 @@ mod linear;
 mod pool;
 mod residual;
 mod rowwise;
+mod stem;
 mod unit;
 
 pub use conv_norm::ConvNorm;
@@ -35,6 +36,7 @@ pub use inverted_residual::InvertedResidual;
 pub use linear::Linear;
 pub use pool::{GlobalAveragePool, MaxPool};
 pub use residual::Residual;
+pub use stem::Stem;
 
 /// The size of one image between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,9 @@ pub fn plan(
     parameters: &Parameters,
 ) -> Box<dyn Layer> {
     match block {
+        Block::ConvNorm(conv) if Stem::takes(&conv.convolution) => Box::new(Stem::new(
+            conv, batch, input, output, purpose, parameters,
+        )),
         Block::ConvNorm(conv) => Box::new(ConvNorm::new(
             conv, batch, input, output, purpose, parameters,
         )),

@@ -499,7 +499,8 @@ impl Columns for Affine {
 }
 sweep_kernel!(Affine);
 
-/// The sums of a batch norm's backward pass: Σ g and Σ g·xhat, times a factor.
+/// The sums of a batch norm's backward pass: Σ dz and Σ dz·xhat, where dz is the gradient times a factor and the slope
+/// of the activation after the norm.
 #[derive(Clone, Copy, Debug)]
 pub struct NormSums {
     /// Rows.
@@ -508,7 +509,7 @@ pub struct NormSums {
     pub channels: usize,
     /// The same number again.
     pub end: usize,
-    /// Gradient of the normalised tensor.
+    /// Gradient of the activated tensor.
     pub gradient: *const f32,
     /// The tensor before the norm.
     pub raw: *const f32,
@@ -516,37 +517,52 @@ pub struct NormSums {
     pub inverse: *const f32,
     /// −mean / deviation per channel.
     pub negative: *const f32,
+    /// γ and β per channel; not read if there is no activation.
+    pub gamma: [*const f32; 2],
+    /// The activation after the norm.
+    pub activation: Activation,
     /// Factor of the gradient.
     pub factor: f32,
-    /// Where Σ g is added.
+    /// Where Σ dz is added.
     pub sum: *mut f32,
-    /// Where Σ g·xhat is added.
+    /// Where Σ dz·xhat is added.
     pub product: *mut f32,
 }
 
 impl Columns for NormSums {
-    const GROUP: usize = 4;
+    const GROUP: usize = 2;
 
     #[inline(always)]
     unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let active = self.activation != Activation::Identity;
         // SAFETY: the caller's promise.
         unsafe {
-            let [mut inverse, mut negative] = [[s.zero(); N]; 2];
+            let [mut inverse, mut negative, mut gamma, mut beta] = [[s.zero(); N]; 4];
             let [mut sum, mut product] = [[s.zero(); N]; 2];
             each!(N, j, {
                 let o = v + j * S::LANES;
                 inverse[j] = s.load(self.inverse.add(o));
                 negative[j] = s.load(self.negative.add(o));
+                if active {
+                    gamma[j] = s.load(self.gamma[0].add(o));
+                    beta[j] = s.load(self.gamma[1].add(o));
+                }
             });
             for r in 0..self.rows {
                 let row = r * self.channels + v;
+                let [mut x, mut z, mut d] = [[s.zero(); N]; 3];
                 each!(N, j, {
                     let o = row + j * S::LANES;
-                    let g = load::<S, MASKED>(s, self.gradient.add(o), mask);
+                    d[j] = load::<S, MASKED>(s, self.gradient.add(o), mask);
                     let y = load::<S, MASKED>(s, self.raw.add(o), mask);
-                    sum[j] = s.add(sum[j], g);
-                    product[j] = s.fmadd(g, s.fmadd(inverse[j], y, negative[j]), product[j]);
+                    x[j] = s.fmadd(inverse[j], y, negative[j]);
+                    z[j] = s.fmadd(gamma[j], x[j], beta[j]);
+                });
+                activation::gradient(s, self.activation, &mut z, &mut d);
+                each!(N, j, {
+                    sum[j] = s.add(sum[j], d[j]);
+                    product[j] = s.fmadd(d[j], x[j], product[j]);
                 });
             }
             each!(N, j, {
@@ -560,6 +576,68 @@ impl Columns for NormSums {
     }
 }
 sweep_kernel!(NormSums);
+
+/// to = p · gradient · act′(scale · raw + shift) + q · raw + r: the gradient through activation and batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivatedGradient {
+    /// Rows.
+    pub rows: usize,
+    /// Channels, also the distance between rows of all tensors.
+    pub channels: usize,
+    /// The same number again.
+    pub end: usize,
+    /// Gradient of the activated tensor.
+    pub gradient: *const f32,
+    /// The tensor before the norm.
+    pub raw: *const f32,
+    /// Destination.
+    pub to: *mut f32,
+    /// p, q and r per channel.
+    pub coefficients: [*const f32; 3],
+    /// Scale of the norm per channel.
+    pub scale: *const f32,
+    /// Shift of the norm per channel.
+    pub shift: *const f32,
+    /// The activation after the norm.
+    pub activation: Activation,
+}
+
+impl Columns for ActivatedGradient {
+    const GROUP: usize = 2;
+
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+        let mask = s.mask(self.channels.saturating_sub(v));
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [mut p, mut q, mut c, mut scale, mut shift] = [[s.zero(); N]; 5];
+            each!(N, j, {
+                let o = v + j * S::LANES;
+                p[j] = s.load(self.coefficients[0].add(o));
+                q[j] = s.load(self.coefficients[1].add(o));
+                c[j] = s.load(self.coefficients[2].add(o));
+                scale[j] = s.load(self.scale.add(o));
+                shift[j] = s.load(self.shift.add(o));
+            });
+            for r in 0..self.rows {
+                let row = r * self.channels + v;
+                let [mut y, mut z, mut d] = [[s.zero(); N]; 3];
+                each!(N, j, {
+                    let o = row + j * S::LANES;
+                    d[j] = load::<S, MASKED>(s, self.gradient.add(o), mask);
+                    y[j] = load::<S, MASKED>(s, self.raw.add(o), mask);
+                    z[j] = s.fmadd(scale[j], y[j], shift[j]);
+                });
+                activation::gradient(s, self.activation, &mut z, &mut d);
+                each!(N, j, {
+                    let v = s.fmadd(p[j], d[j], s.fmadd(q[j], y[j], c[j]));
+                    store::<S, MASKED>(s, self.to.add(row + j * S::LANES), v, mask);
+                });
+            }
+        }
+    }
+}
+sweep_kernel!(ActivatedGradient);
 
 /// to += from, number by number.
 #[derive(Clone, Copy, Debug)]

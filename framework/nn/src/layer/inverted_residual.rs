@@ -30,8 +30,8 @@ use crate::{
 mod backward;
 mod forward;
 mod gate;
-mod norm;
-mod place;
+pub(super) mod norm;
+pub(super) mod place;
 #[cfg(test)]
 mod tests;
 

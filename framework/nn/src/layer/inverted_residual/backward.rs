@@ -82,6 +82,8 @@ impl InvertedResidual {
                         raw: raw.at(i * len),
                         inverse: norm.inverse.as_ptr(),
                         negative: norm.negative.as_ptr(),
+                        gamma: [std::ptr::null(); 2],
+                        activation: Activation::Identity,
                         factor: factors[i],
                         sum: part.image[0].as_mut_ptr(),
                         product: part.image[1].as_mut_ptr(),

@@ -9,7 +9,7 @@ use crate::{network::Norm as Description, parameter::Parameters};
 
 /// A batch norm: where its parameters are, its statistics, and what follows from them.
 #[derive(Clone, Debug)]
-pub(super) struct Norm {
+pub(in crate::layer) struct Norm {
     channels: usize,
     epsilon: f64,
     momentum: f64,

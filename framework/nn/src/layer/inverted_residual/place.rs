@@ -9,7 +9,7 @@ use crate::kernel::{
 
 /// The start of memory that several tasks write to, each to places of its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(*mut f32);
+pub(in crate::layer) struct Place(*mut f32);
 
 // SAFETY: a pointer; what is done with it is `unsafe` at the place where it is done.
 unsafe impl Send for Place {}
@@ -49,7 +49,13 @@ const SERIAL: usize = 1 << 18;
 const TASK: usize = 84;
 
 /// C = A·B by all threads: A `[m, k]`, B `[k, n]` and C `[m, n]` without gaps.
-pub(super) fn product(level: Level, sizes: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
+pub(in crate::layer) fn product(
+    level: Level,
+    sizes: [usize; 3],
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+) {
     let [m, k, n] = sizes;
     assert!(a.len() >= m * k && b.len() >= k * n && c.len() >= m * n);
     let task = if m * k * n < SERIAL { m } else { TASK }.max(1);
@@ -78,7 +84,13 @@ pub(super) fn product(level: Level, sizes: [usize; 3], a: &[f32], b: &[f32], c: 
 }
 
 /// C += Xᵀ·D by all threads: X `[m, k]`, D `[m, n]` and C `[k, n]` without gaps.
-pub(super) fn product_tn(level: Level, sizes: [usize; 3], x: &[f32], d: &[f32], c: &mut [f32]) {
+pub(in crate::layer) fn product_tn(
+    level: Level,
+    sizes: [usize; 3],
+    x: &[f32],
+    d: &[f32],
+    c: &mut [f32],
+) {
     let [m, k, n] = sizes;
     assert!(x.len() >= m * k && d.len() >= m * n && c.len() >= k * n);
     let task = if m * k * n < SERIAL {

@@ -1,0 +1,332 @@
+//! Times every layer of a MobileNetV3 trunk at 224×224: the query's forward and backward pass and the key's forward pass.
+//!
+//! `cargo run --release -p smallfry-nn --example blocks [small|large|b0] [batch] [repeats]`
+//!
+//! The layers run in sequence as in a training step, so caches are as cold as there. Times are the best of the repeats,
+//! in milliseconds; GFLOP/s count two for every multiply-add of the convolutions, two forward passes' worth for backward.
+
+use std::time::Instant;
+
+use smallfry_nn::{
+    Mode, Parameters,
+    init::Init,
+    layer::{Layer, Pass, Purpose, Size, plan},
+    network::{
+        Activation, Block, ConvNorm, Convolution, Gate, InvertedResidual, Network, Norm, Padding,
+        SqueezeExcite,
+    },
+};
+
+/// Input, hidden and output channels, kernel, stride, width of squeeze-excite.
+type Row = (usize, usize, usize, usize, usize, usize);
+
+const SMALL: &[Row] = &[
+    (16, 16, 16, 3, 2, 8),
+    (16, 72, 24, 3, 2, 0),
+    (24, 88, 24, 3, 1, 0),
+    (24, 96, 40, 5, 2, 24),
+    (40, 240, 40, 5, 1, 64),
+    (40, 240, 40, 5, 1, 64),
+    (40, 120, 48, 5, 1, 32),
+    (48, 144, 48, 5, 1, 40),
+    (48, 288, 96, 5, 2, 72),
+    (96, 576, 96, 5, 1, 144),
+    (96, 576, 96, 5, 1, 144),
+];
+
+const LARGE: &[Row] = &[
+    (16, 16, 16, 3, 1, 0),
+    (16, 64, 24, 3, 2, 0),
+    (24, 72, 24, 3, 1, 0),
+    (24, 72, 40, 5, 2, 24),
+    (40, 120, 40, 5, 1, 32),
+    (40, 120, 40, 5, 1, 32),
+    (40, 240, 80, 3, 2, 0),
+    (80, 200, 80, 3, 1, 0),
+    (80, 184, 80, 3, 1, 0),
+    (80, 184, 80, 3, 1, 0),
+    (80, 480, 112, 3, 1, 120),
+    (112, 672, 112, 3, 1, 168),
+    (112, 672, 160, 5, 2, 168),
+    (160, 960, 160, 5, 1, 240),
+    (160, 960, 160, 5, 1, 240),
+];
+
+const B0: &[Row] = &[
+    (32, 32, 16, 3, 1, 8),
+    (16, 96, 24, 3, 2, 4),
+    (24, 144, 24, 3, 1, 6),
+    (24, 144, 40, 5, 2, 6),
+    (40, 240, 40, 5, 1, 10),
+    (40, 240, 80, 3, 2, 10),
+    (80, 480, 80, 3, 1, 20),
+    (80, 480, 80, 3, 1, 20),
+    (80, 480, 112, 5, 1, 20),
+    (112, 672, 112, 5, 1, 28),
+    (112, 672, 112, 5, 1, 28),
+    (112, 672, 192, 5, 2, 28),
+    (192, 1152, 192, 5, 1, 48),
+    (192, 1152, 192, 5, 1, 48),
+    (192, 1152, 192, 5, 1, 48),
+    (192, 1152, 320, 3, 1, 48),
+];
+
+fn conv(name: &str, sizes: [usize; 4], groups: usize, activation: Activation) -> ConvNorm {
+    let [input, output, kernel, stride] = sizes;
+    ConvNorm {
+        convolution: Convolution {
+            name: format!("{name}.conv"),
+            input,
+            output,
+            kernel,
+            stride,
+            padding: Padding::even(kernel / 2),
+            groups,
+            init: Init::FanOut,
+        },
+        norm: Norm::new(format!("{name}.norm")),
+        activation,
+    }
+}
+
+fn network(name: &str) -> Network {
+    let (rows, stem, last) = match name {
+        "large" => (LARGE, 16, 960),
+        "b0" => (B0, 32, 1280),
+        _ => (SMALL, 16, 576),
+    };
+    let swish = name == "b0";
+    let hard = if swish {
+        Activation::Swish
+    } else {
+        Activation::HardSwish
+    };
+    let mut blocks = vec![Block::ConvNorm(conv("stem", [3, stem, 3, 2], 1, hard))];
+    let mut output = stem;
+    for (i, &(k, n, o, kernel, stride, gate)) in rows.iter().enumerate() {
+        let activation = if !swish && i < rows.len() / 3 {
+            Activation::Relu
+        } else {
+            hard
+        };
+        let name = |part: &str| format!("blocks.{i}.{part}");
+        blocks.push(Block::InvertedResidual(InvertedResidual {
+            expand: (i > 0).then(|| conv(&name("expand"), [k, n, 1, 1], 1, activation)),
+            depthwise: conv(&name("depthwise"), [n, n, kernel, stride], n, activation),
+            squeeze_excite: (gate > 0).then(|| SqueezeExcite {
+                reduce: name("reduce"),
+                expand: name("excite"),
+                width: gate,
+                activation: if swish {
+                    Activation::Swish
+                } else {
+                    Activation::Relu
+                },
+                gate: if swish {
+                    Gate::Sigmoid
+                } else {
+                    Gate::HardSigmoid
+                },
+                convolutional: swish,
+                after_activation: swish,
+                init: Init::FanOut,
+                bias_init: Init::Constant(0.0),
+            }),
+            project: conv(&name("project"), [n, o, 1, 1], 1, Activation::Identity),
+            shortcut: stride == 1 && k == o,
+            drop_connect: 0.0,
+        }));
+        output = o;
+    }
+    blocks.push(Block::ConvNorm(conv("last", [output, last, 1, 1], 1, hard)));
+    Network { blocks }
+}
+
+/// The size after a block, and its multiply-adds per image.
+fn follow(block: &Block, size: Size) -> (Size, usize) {
+    let step = |size: Size, c: &Convolution| {
+        let next = Size {
+            height: size.height.div_ceil(c.stride),
+            width: size.width.div_ceil(c.stride),
+            channels: c.output,
+        };
+        let work = next.len() * c.kernel * c.kernel * c.input / c.groups;
+        (next, work)
+    };
+    let convolutions: Vec<&Convolution> = match block {
+        Block::ConvNorm(c) => vec![&c.convolution],
+        Block::InvertedResidual(b) => b
+            .expand
+            .iter()
+            .chain([&b.depthwise, &b.project])
+            .map(|c| &c.convolution)
+            .collect(),
+        _ => unreachable!("the trunk has no other blocks"),
+    };
+    convolutions.iter().fold((size, 0), |(size, work), c| {
+        let (next, more) = step(size, c);
+        (next, work + more)
+    })
+}
+
+struct Net {
+    parameters: Parameters,
+    layers: Vec<Box<dyn Layer>>,
+    tensors: Vec<Vec<f32>>,
+    saved: Vec<Vec<f32>>,
+    scratch: Vec<f32>,
+}
+
+impl Net {
+    fn new(network: &Network, batch: usize, image: Size, purpose: Purpose) -> Self {
+        let parameters = Parameters::initialised(network, 1);
+        let (mut size, mut layers, mut tensors) = (image, Vec::new(), Vec::new());
+        for block in &network.blocks {
+            let next = follow(block, size).0;
+            layers.push(plan(block, batch, size, next, purpose, &parameters));
+            tensors.push(vec![0.0; batch * next.len()]);
+            size = next;
+        }
+        let train = purpose == Purpose::Train;
+        let saved = layers
+            .iter()
+            .map(|layer| vec![0.0; if train { layer.saved() } else { 0 }])
+            .collect();
+        let scratch = layers.iter().map(|layer| layer.scratch()).max();
+        Self {
+            parameters,
+            layers,
+            tensors,
+            saved,
+            scratch: vec![0.0; scratch.unwrap_or(0)],
+        }
+    }
+
+    fn pass(&mut self, i: usize, mode: Mode) -> (&mut dyn Layer, Pass<'_>) {
+        let pass = Pass {
+            parameters: &mut self.parameters,
+            saved: &mut self.saved[i],
+            scratch: &mut self.scratch,
+            mode,
+            position: i,
+        };
+        (self.layers[i].as_mut(), pass)
+    }
+
+    fn forward(&mut self, images: &[f32], mode: Mode, times: &mut [f64]) {
+        for i in 0..self.layers.len() {
+            let start = Instant::now();
+            let mut y = std::mem::take(&mut self.tensors[i]);
+            let x = if i > 0 {
+                std::mem::take(&mut self.tensors[i - 1])
+            } else {
+                Vec::new()
+            };
+            let (layer, mut pass) = self.pass(i, mode);
+            layer.forward(&mut pass, if i > 0 { &x } else { images }, &mut y);
+            self.tensors[i] = y;
+            if i > 0 {
+                self.tensors[i - 1] = x;
+            }
+            times[i] = times[i].min(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+
+    fn backward(&mut self, images: &[f32], gradients: &mut [Vec<f32>], times: &mut [f64]) {
+        for i in (0..self.layers.len()).rev() {
+            let start = Instant::now();
+            let y = std::mem::take(&mut self.tensors[i]);
+            let x = if i > 0 {
+                std::mem::take(&mut self.tensors[i - 1])
+            } else {
+                Vec::new()
+            };
+            let (before, after) = gradients.split_at_mut(i);
+            let dx = before.last_mut().map(|dx| &mut dx[..]);
+            let (layer, mut pass) = self.pass(i, Mode::Train { draw: 0 });
+            let x_or_images = if i > 0 { &x[..] } else { images };
+            layer.backward(&mut pass, x_or_images, &y, &mut after[0], dx);
+            self.tensors[i] = y;
+            if i > 0 {
+                self.tensors[i - 1] = x;
+            }
+            times[i] = times[i].min(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| "small".into());
+    let mut number = |default| {
+        arguments
+            .next()
+            .and_then(|a| a.parse().ok())
+            .unwrap_or(default)
+    };
+    let (batch, repeats): (usize, usize) = (number(32), number(20));
+    let network = network(&name);
+    let image = Size {
+        height: 224,
+        width: 224,
+        channels: 3,
+    };
+    let mut query = Net::new(&network, batch, image, Purpose::Train);
+    let mut key = Net::new(&network, batch, image, Purpose::Forward);
+    let images: Vec<f32> = (0..batch * image.len())
+        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    let count = network.blocks.len();
+    let mut gradients: Vec<Vec<f32>> = query.tensors.iter().map(|t| vec![0.0; t.len()]).collect();
+    let [mut forward, mut backward, mut momentum] = [
+        vec![f64::INFINITY; count],
+        vec![f64::INFINITY; count],
+        vec![f64::INFINITY; count],
+    ];
+    let mut steps = Vec::new();
+    rayon::scope(|_| {
+        for _ in 0..repeats {
+            let last = gradients.last_mut().expect("there are layers");
+            for (i, g) in last.iter_mut().enumerate() {
+                *g = (i % 97) as f32 / 97.0 - 0.5;
+            }
+            let start = Instant::now();
+            query.forward(&images, Mode::Train { draw: 0 }, &mut forward);
+            key.forward(&images, Mode::Momentum { draw: 0 }, &mut momentum);
+            query.backward(&images, &mut gradients, &mut backward);
+            steps.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    });
+    println!("layer  forward  GFLOP/s | backward  GFLOP/s | momentum  GFLOP/s");
+    let mut size = image;
+    for (i, block) in network.blocks.iter().enumerate() {
+        let (next, work) = follow(block, size);
+        let speed = |units: f64, time: f64| units * 2.0 * (batch * work) as f64 / time * 1e-6;
+        println!(
+            "{i:>5} {:>8.2} {:>8.0} | {:>8.2} {:>8.0} | {:>8.2} {:>8.0}   {}×{}×{}",
+            forward[i],
+            speed(1.0, forward[i]),
+            backward[i],
+            speed(2.0, backward[i]),
+            momentum[i],
+            speed(1.0, momentum[i]),
+            next.height,
+            next.width,
+            next.channels
+        );
+        size = next;
+    }
+    let sum = |times: &[f64]| times.iter().sum::<f64>();
+    println!(
+        "sum   {:>8.2}          | {:>8.2}          | {:>8.2}",
+        sum(&forward),
+        sum(&backward),
+        sum(&momentum)
+    );
+    steps.sort_by(f64::total_cmp);
+    let (best, median) = (steps[0], steps[steps.len() / 2]);
+    println!(
+        "step: best {best:.1} ms, median {median:.1} ms; {:.0} images/s at best",
+        batch as f64 / best * 1e3
+    );
+}
