@@ -105,6 +105,14 @@ impl From<Diagnostic> for Failure {
     }
 }
 
+/// All mistakes of a file as one, each after the first with a heading of its own.
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        let texts: Vec<_> = diagnostics.iter().map(Diagnostic::to_string).collect();
+        Self::mistake(texts.join("\nerror: "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

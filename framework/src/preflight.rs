@@ -27,11 +27,19 @@ pub struct Facts {
     pub lines: Vec<(&'static str, String)>,
 }
 
+/// Opened data sets by the resolved parameters of their plugins.
+pub(crate) type Opened = BTreeMap<String, Arc<dyn Dataset>>;
+
 /// Checks every stage of `plan`.
 ///
 /// # Errors
 /// Everything that would make the run fail and can be known now.
 pub fn check(plan: &Plan) -> Result<Vec<Facts>, Vec<Diagnostic>> {
+    examine(plan).map(|(facts, _)| facts)
+}
+
+/// As [`check`]; also hands over the data sets, which may take long to open.
+pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnostic>> {
     let mut check = Check {
         seed: plan.seed,
         sets: BTreeMap::new(),
@@ -46,7 +54,13 @@ pub fn check(plan: &Plan) -> Result<Vec<Facts>, Vec<Diagnostic>> {
         })
         .collect();
     match check.errors.is_empty() {
-        true => Ok(facts),
+        true => {
+            let opened = check.sets.into_iter();
+            Ok((
+                facts,
+                opened.filter_map(|(key, set)| Some((key, set?))).collect(),
+            ))
+        }
         false => Err(check.errors),
     }
 }
@@ -134,7 +148,10 @@ impl Check {
                 samples,
                 epochs: stage.epochs,
             };
-            if let Err(invalid) = stage.objective.check(&setup) {
+            // The objective is not asked about a batch that cannot be: it would say the same in other words.
+            if stage.batch <= samples
+                && let Err(invalid) = stage.objective.check(&setup)
+            {
                 self.errors.push(stage.objective.diagnose(&invalid));
             }
         }
@@ -153,10 +170,10 @@ impl Check {
                 (
                     "training",
                     format!(
-                        "{} epochs of {} steps, {} images a step",
-                        grouped(stage.epochs),
-                        grouped(steps),
-                        grouped(stage.batch)
+                        "{} of {}, {} a step",
+                        counted(stage.epochs, "epoch"),
+                        counted(steps, "step"),
+                        counted(stage.batch, "image")
                     ),
                 ),
             ],
@@ -212,7 +229,7 @@ impl Check {
 fn describe_set(set: &Built<dyn DataSet>, data: Option<&dyn Dataset>) -> String {
     let mut text = set.line.clone();
     if let Some(data) = data {
-        text += &format!(": {} images", grouped(data.len()));
+        text += &format!(": {}", counted(data.len(), "image"));
         match data.classes().len() {
             0 => {}
             1 => text += ", 1 class",
@@ -234,6 +251,12 @@ fn describe_views(sizes: &[Option<usize>]) -> String {
         }
         _ => format!("{} of {} pixels", sizes.len(), sizes.join(", ")),
     }
+}
+
+/// `1 step`, `2 steps`.
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
 }
 
 /// A number with its thousands set apart: `1,281,167`.

@@ -248,7 +248,7 @@ fn mistakes_are_found_before_the_folder_is_made() {
             samples: 7,
             ..Shape::default()
         },
-        "a batch of 8 cannot be filled from 7 images",
+        "8 is more than the 7 images",
     );
     check(
         Shape {

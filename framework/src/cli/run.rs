@@ -3,7 +3,6 @@
 use super::{Experiment, Refusal, load, to_json};
 use crate::{
     failure::Failure,
-    preflight,
     run::{Existing, Progress, RunOptions},
 };
 
@@ -20,7 +19,6 @@ pub(super) fn run(
             .build_global()
             .map_err(|error| Failure::fault(format!("cannot start threads: {error}")))?;
     }
-    preflight::check(&plan)?;
     let options = RunOptions {
         experiment: plan.source.original().to_owned(),
         existing,

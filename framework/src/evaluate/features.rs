@@ -276,7 +276,7 @@ mod tests {
             assert_eq!((set.rows(), set.width()), (3, 2));
             assert_eq!(set.labels(), Some(&[0, 1, 2][..]));
             assert_eq!(set.read(1..3).as_vec(), [3.0, 4.0, 5.0, -6.5]);
-            assert_eq!(set.read(2..2).as_vec(), []);
+            assert!(set.read(2..2).as_vec().is_empty());
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Chart {
     pub level: Option<(f64, String)>,
     /// The vertical axis begins at 0.
     pub from_zero: bool,
+    /// The horizontal axis begins at 0.
+    pub from_start: bool,
 }
 
 /// The values of an axis and where its marks are.
@@ -103,7 +105,8 @@ impl Chart {
                 (low.min(v), high.max(v))
             })
         };
-        let across = range(&mut points.iter().map(|p| p.0));
+        let start = self.from_start.then_some(0.0);
+        let across = range(&mut points.iter().map(|p| p.0).chain(start));
         let level = self.level.iter().map(|level| level.0);
         let zero = self.from_zero.then_some(0.0);
         let up = range(&mut points.iter().map(|p| p.1).chain(level).chain(zero));

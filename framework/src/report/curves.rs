@@ -125,6 +125,7 @@ fn loss(moments: &[Moment], chance: Option<f64>) -> Chart {
     Chart {
         title: "Loss".to_owned(),
         across: "epoch".to_owned(),
+        from_start: true,
         lines: lines(moments, "loss", 0, |moment| moment.loss),
         level: chance.map(|loss| (loss, format!("chance {}", number(loss)))),
         ..Chart::default()
@@ -142,6 +143,7 @@ fn measures(moments: &[Moment]) -> Vec<Chart> {
     let chart = |title: String, unit: &str| Chart {
         title,
         across: "epoch".to_owned(),
+        from_start: true,
         unit: unit.to_owned(),
         from_zero: true,
         ..Chart::default()
@@ -170,6 +172,7 @@ fn rate(moments: &[Moment]) -> Chart {
     Chart {
         title: "Learning rate".to_owned(),
         across: "epoch".to_owned(),
+        from_start: true,
         lines: vec![Line {
             name: "learning rate".to_owned(),
             points: whole.map(|moment| (moment.epoch, moment.lr)).collect(),
@@ -185,6 +188,7 @@ fn speed(timings: &[Timing], stage: &str) -> [Chart; 2] {
     let chart = |title: &str, unit: &str, colour, value: fn(&Timing) -> f64| Chart {
         title: title.to_owned(),
         across: "epoch".to_owned(),
+        from_start: true,
         unit: unit.to_owned(),
         lines: vec![Line {
             name: unit.to_owned(),

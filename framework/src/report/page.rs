@@ -81,12 +81,13 @@ h2{font-size:1.15rem;margin:0 0 12px;overflow-wrap:anywhere}h2 em{font-style:nor
 section{margin:28px 0}.note,small{color:var(--soft)}.note{margin:0 0 12px}\
 small{display:block;font-weight:400;font-size:.78rem;overflow-wrap:anywhere}\
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}\
-table{border-collapse:collapse;width:100%}\
+table{border-collapse:collapse;width:100%;min-width:540px}\
+th small{max-width:34ch;margin-left:auto}th:first-child small{margin-left:0}\
 th,td{padding:10px 14px;text-align:right;vertical-align:top;border-top:1px solid var(--rule);font-variant-numeric:tabular-nums}\
 thead th{border-top:0}th:first-child,.text th,.text td{text-align:left}td{font-size:1.05rem}.text td{font-size:.9rem;overflow-wrap:anywhere}\
 td.best{color:var(--best);font-weight:650}\
 .facts{display:flex;flex-wrap:wrap;gap:8px 28px;margin:0 0 14px}.facts dt{color:var(--soft);font-size:.78rem}.facts dd{margin:0;font-variant-numeric:tabular-nums}\
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:14px}\
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:14px}\
 .scroll+.charts{margin-top:14px}\
 figure{margin:0;padding:12px 12px 6px;background:var(--card);border:1px solid var(--rule);border-radius:10px}\
 figcaption{font-size:.9rem;font-weight:600;margin-bottom:4px}\

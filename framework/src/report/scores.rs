@@ -122,10 +122,11 @@ fn cell(score: Option<&ScoreRecord>, first: Option<&ScoreRecord>, best: Option<f
     if !score.setting.is_empty() {
         notes.push(score.setting.clone());
     }
-    if let (Some(value), Some(base)) = (score.value, first.and_then(|first| first.value)) {
-        if !std::ptr::eq(score, first.expect("it has a value")) {
-            notes.push(format!("{:+.2}", value - base));
-        }
+    if let (Some(value), Some(first)) = (score.value, first)
+        && let Some(base) = first.value
+        && !std::ptr::eq(score, first)
+    {
+        notes.push(format!("{:+.2}", value - base));
     }
     let notes: String = notes
         .iter()

@@ -1,19 +1,19 @@
-//! Checks a plan's stages against their data and each other, before any long work and before anything is written.
+//! Readies a plan's stages, before any long work and before anything is written: `preflight` checks each against its
+//! data, this file checks them against each other and works out where weights come from.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{fs, sync::Arc};
 
 use smallfry_data::Dataset;
 
 use super::fingerprint;
 use crate::{
     DataSet,
-    augmentation::side,
     evaluate::{self, Given, Sets},
     failure::Failure,
     objective::Setup,
     plan::{Evaluate, Plan, Pretrain, Stage, Weights},
+    preflight::{self, Opened},
     registry::Built,
-    source::Site,
     train::Training,
 };
 
@@ -82,18 +82,18 @@ pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
             plan.name
         )));
     }
-    let mut opened = Opened::default();
+    let (_, opened) = preflight::examine(plan)?;
     // Training first: an evaluation of untrained weights may stand before the training it is to be compared with.
     let mut slots: Vec<Option<Prepared>> = Vec::new();
     for stage in &plan.stages {
         slots.push(match stage {
-            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &mut opened)?),
+            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &opened)?),
             Stage::Evaluate(_) => None,
         });
     }
     for (index, stage) in plan.stages.iter().enumerate() {
         if let Stage::Evaluate(stage) = stage {
-            slots[index] = Some(evaluation(stage, plan.seed, index, &slots, &mut opened)?);
+            slots[index] = Some(evaluation(stage, plan.seed, index, &slots, &opened)?);
         }
     }
     let prepared: Vec<_> = slots.into_iter().flatten().collect();
@@ -112,9 +112,6 @@ pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
     Ok(prepared)
 }
 
-/// Data sets by their parameters, so that stages share what they have in common.
-type Opened = BTreeMap<String, Arc<dyn Dataset>>;
-
 /// Names become folders, so they must be plain.
 fn file_name(what: &str, name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_alphanumeric() || "-_.+ ".contains(c);
@@ -127,41 +124,19 @@ fn file_name(what: &str, name: &str) -> Result<(), Failure> {
     )
 }
 
-fn open(
-    set: &Built<dyn DataSet>,
-    stage: &Site,
-    role: &str,
-    opened: &mut Opened,
-) -> Result<Arc<dyn Dataset>, Failure> {
-    if let Some(data) = opened.get(&set.resolved) {
-        return Ok(data.clone());
-    }
-    let data = set.open().map_err(|invalid| set.diagnose(&invalid))?;
-    if data.is_empty() {
-        return Err(stage.error(role, "the data set holds no image").into());
-    }
-    opened.insert(set.resolved.clone(), data.clone());
-    Ok(data)
+/// The set that `preflight` opened.
+fn set(set: &Built<dyn DataSet>, opened: &Opened) -> Arc<dyn Dataset> {
+    let data = opened.get(&set.resolved);
+    Arc::clone(data.expect("a plan that passed has all its sets opened"))
 }
 
-fn pretrain<'a>(
-    stage: &'a Pretrain,
-    seed: u64,
-    opened: &mut Opened,
-) -> Result<Prepared<'a>, Failure> {
+fn pretrain<'a>(stage: &'a Pretrain, seed: u64, opened: &Opened) -> Result<Prepared<'a>, Failure> {
     let wrong = |field, text: String| Err(stage.site.error(field, text).into());
-    let data = open(&stage.data, &stage.site, "data", opened)?;
-    if stage.epochs == 0 {
-        return wrong("epochs", "`epochs` must be above 0".to_owned());
-    }
-    if stage.batch == 0 || stage.batch > data.len() {
-        let (batch, images) = (stage.batch, data.len());
-        return wrong(
-            "batch",
-            format!(
-                "a batch of {batch} cannot be filled from {images} images; `batch` must be from 1 to {images}"
-            ),
-        );
+    let data = set(&stage.data, opened);
+    for (field, value) in [("epochs", stage.epochs), ("batch", stage.batch)] {
+        if value == 0 {
+            return wrong(field, format!("`{field}` must be above 0"));
+        }
     }
     let (wanted, given) = (stage.objective.views(), stage.views.len());
     if given != wanted {
@@ -170,26 +145,12 @@ fn pretrain<'a>(
             format!("the objective takes {wanted} views of an image, the file describes {given}"),
         );
     }
-    for (i, view) in stage.views.iter().enumerate() {
-        if side(view).is_none() {
-            return wrong(
-                "views",
-                format!(
-                    "nothing sets the size of view {}; it needs an augmentation such as a crop to a fixed size",
-                    i + 1
-                ),
-            );
-        }
-    }
     let setup = Setup {
         seed,
         batch: stage.batch,
         samples: data.len(),
         epochs: stage.epochs,
     };
-    if let Err(invalid) = stage.objective.check(&setup) {
-        return Err(stage.objective.diagnose(&invalid).into());
-    }
     let config = fingerprint::pretrain(stage, seed, &*data);
     let training = Training {
         stage,
@@ -204,18 +165,15 @@ fn evaluation<'a>(
     seed: u64,
     index: usize,
     stages: &[Option<Prepared<'_>>],
-    opened: &mut Opened,
+    opened: &Opened,
 ) -> Result<Prepared<'a>, Failure> {
     evaluate::check_sizes(stage)?;
     if stage.metrics.is_empty() {
         return Err(stage.site.error("metrics", "names no metric").into());
     }
     let sets = Sets {
-        train: match &stage.train {
-            Some(set) => Some(open(set, &stage.site, "train", opened)?),
-            None => None,
-        },
-        test: open(&stage.test, &stage.site, "test", opened)?,
+        train: stage.train.as_ref().map(|train| set(train, opened)),
+        test: set(&stage.test, opened),
     };
     let (source, weights) = source(stage, seed, index, stages)?;
     let config = fingerprint::evaluate(stage, seed, &weights, sets.train.as_deref(), &*sets.test);

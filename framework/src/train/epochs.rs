@@ -21,6 +21,9 @@ use crate::{
 /// Lines of `log.jsonl` in an epoch, beside the one at its end.
 const LINES_PER_EPOCH: usize = 20;
 
+/// Figures of a step by name.
+type Figures = Vec<(&'static str, f64)>;
+
 /// An objective in training, with the optimisers of its encoders.
 pub(super) struct Machine {
     /// The method.
@@ -197,7 +200,7 @@ impl Machine {
         batch: &ViewBatch,
         moment: Moment,
         rate: f64,
-    ) -> Result<(f64, Vec<(&'static str, f64)>), String> {
+    ) -> Result<(f64, Figures), String> {
         for (name, encoder) in self.learner.encoders() {
             if self.descents.iter().any(|(trained, _)| *trained == name) {
                 encoder.parameters().clear_gradients();
