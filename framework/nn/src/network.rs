@@ -187,6 +187,10 @@ pub struct Linear {
 
 /// One step of a network.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a network has a few dozen of them, made once"
+)]
 pub enum Block {
     /// Convolution, batch norm, activation.
     ConvNorm(ConvNorm),

@@ -54,7 +54,7 @@ impl BatchNorm {
     }
 
     /// Takes the batch's own statistics, and moves the running ones towards them.
-    pub fn from_batch(&mut self, moments: &Moments, parameters: &mut Parameters) {
+    pub fn take_batch(&mut self, moments: &Moments, parameters: &mut Parameters) {
         let count = moments.count();
         self.count = count;
         let unbiased = (count - 1.0).max(1.0);
@@ -74,7 +74,7 @@ impl BatchNorm {
     }
 
     /// Takes the running statistics.
-    pub fn from_running(&mut self, parameters: &Parameters) {
+    pub fn take_running(&mut self, parameters: &Parameters) {
         for c in 0..self.channels() {
             let statistics = parameters.statistics();
             let mean = statistics[self.running_mean.start + c].into();

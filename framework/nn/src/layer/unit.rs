@@ -85,7 +85,7 @@ impl Unit {
         );
         let (first, rest) = self.moments.split_first_mut().expect("there is a slice");
         rest.iter().for_each(|other| first.merge(other));
-        self.norm.from_batch(first, parameters);
+        self.norm.take_batch(first, parameters);
     }
 
     /// Convolves `x` to `y` with the running statistics folded in.
@@ -97,7 +97,7 @@ impl Unit {
         y: &mut [f32],
         scratch: &mut [f32],
     ) {
-        self.norm.from_running(parameters);
+        self.norm.take_running(parameters);
         let affine = self.norm.affine();
         let folded = Folded {
             scale: affine.scale,

@@ -155,7 +155,8 @@ fn convolution(c: &Convolution, size: Size) -> Result<Size, String> {
     require(c.kernel > 0 && c.stride > 0 && c.output > 0, || {
         format!("`{name}` needs a kernel, a stride and outputs above 0")
     })?;
-    let divides = c.groups > 0 && c.input % c.groups == 0 && c.output % c.groups == 0;
+    let divides =
+        c.groups > 0 && c.input.is_multiple_of(c.groups) && c.output.is_multiple_of(c.groups);
     require(divides, || {
         format!(
             "{} groups do not divide the {} inputs and {} outputs of `{name}`",
