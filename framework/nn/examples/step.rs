@@ -1,7 +1,8 @@
 //! Times one step of momentum contrast on the encoder alone: query forward and backward, momentum forward, SGD, average.
 //!
-//! `cargo run --release -p smallfry-nn --example step [BATCH [SIDE [STEPS]]]` prints images per second, the time of every
-//! block, and the peak of the process's memory. The network is MobileNetV3-Small with a wide head.
+//! `cargo run --release -p smallfry-nn --example step [NETWORK [BATCH [SIDE [STEPS]]]]` prints images per second, the time
+//! of every block, and the peak of the process's memory. The network is `mobilenetv3_small` (or else `resnet18`) with a
+//! wide head.
 
 use std::time::Instant;
 
@@ -10,7 +11,8 @@ use smallfry_nn::{
     init::Init,
     network::{
         Activation::{self, HardSwish, Identity, Relu},
-        Block, ConvNorm, Convolution, Gate, InvertedResidual, Linear, Norm, Padding, SqueezeExcite,
+        Block, ConvNorm, Convolution, Gate, InvertedResidual, Linear, Norm, Padding, Residual,
+        SqueezeExcite,
     },
     optimizer::{Sgd, average},
 };
@@ -67,7 +69,42 @@ fn linear(name: &str, input: usize, output: usize, activation: Activation, dropo
     })
 }
 
-fn network() -> Network {
+fn resnet() -> Network {
+    let mut blocks = vec![
+        Block::ConvNorm(conv("stem".into(), [3, 64], [7, 2, 1], Relu)),
+        Block::MaxPool {
+            kernel: 3,
+            stride: 2,
+            padding: 1,
+        },
+    ];
+    let mut input = 64;
+    for (i, output) in [64, 64, 128, 128, 256, 256, 512, 512]
+        .into_iter()
+        .enumerate()
+    {
+        let stride = output / input;
+        let name = |part: &str| format!("{i}.{part}");
+        blocks.push(Block::Residual(Residual {
+            path: vec![
+                conv(name("1"), [input, output], [3, stride, 1], Relu),
+                conv(name("2"), [output, output], [3, 1, 1], Identity),
+            ],
+            downsample: (stride > 1)
+                .then(|| conv(name("side"), [input, output], [1, stride, 1], Identity)),
+            activation: Relu,
+        }));
+        input = output;
+    }
+    blocks.extend([
+        Block::GlobalAveragePool { dropout: 0.0 },
+        linear("head.0", 512, 1024, Relu, 0.0),
+        linear("head.2", 1024, 128, Identity, 0.0),
+    ]);
+    Network { blocks }
+}
+
+fn mobilenet() -> Network {
     let mut blocks = vec![Block::ConvNorm(conv(
         "stem".into(),
         [3, 16],
@@ -126,8 +163,12 @@ fn main() {
         let text = std::env::args().nth(i);
         text.map_or(default, |text| text.parse().expect("a number"))
     };
-    let (batch, side, steps) = (argument(1, 32), argument(2, 224), argument(3, 12));
-    let network = network();
+    let (batch, side, steps) = (argument(2, 32), argument(3, 224), argument(4, 12));
+    let network = match std::env::args().nth(1).as_deref() {
+        None | Some("mobilenetv3_small") => mobilenet(),
+        Some("resnet18") => resnet(),
+        Some(other) => panic!("no network is named `{other}`"),
+    };
     let count = network.blocks.len();
     let values: Vec<f32> = (0..batch * side * side * 3)
         .map(|i| (i as f32 * 0.37).sin())
