@@ -3,18 +3,60 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
-/// The program, built in the profile of the running test: Cargo gives tests of one package no path to the programs of
+/// Path of the program, built in the profile of the running test: Cargo gives tests of one package no path to the programs of
 /// another.
 ///
 /// # Panics
 /// If it cannot be built.
-pub fn smallfry() -> Command {
+pub fn program() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PATH.get_or_init(build))
+    PATH.get_or_init(build)
+}
+
+/// A call of the program.
+pub fn smallfry() -> Command {
+    Command::new(program())
+}
+
+/// What a call of the program came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub output: String,
+    /// What it wrote to stderr.
+    pub errors: String,
+}
+
+/// A call in `folder`, with nothing of the user's own settings.
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = smallfry();
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("RUST_BACKTRACE")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Calls the program in `folder` and waits for its end.
+///
+/// # Panics
+/// If it cannot be started or writes something else than text.
+pub fn run(folder: &Path, arguments: &[&str]) -> Outcome {
+    let output = command(folder, arguments).output().expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("it writes text");
+    Outcome {
+        code: output.status.code(),
+        output: text(output.stdout),
+        errors: text(output.stderr),
+    }
 }
 
 fn build() -> PathBuf {

@@ -28,6 +28,9 @@ pub(crate) fn syntax(source: &Source, error: &SpannedError) -> Diagnostic {
                     &(open..open + 1),
                     format!("`{}` is never closed", &text[open..open + 1]),
                 ),
+                None if text.trim().is_empty() => source
+                    .error(&range, "the file is empty")
+                    .help("start it with `Experiment(` or `Pretrain(`"),
                 None => source.error(&range, "the file ends too early"),
             }
         }
@@ -36,9 +39,16 @@ pub(crate) fn syntax(source: &Source, error: &SpannedError) -> Diagnostic {
             &range,
             "nothing may follow the end of the experiment; is a bracket closed too early?",
         ),
-        Error::Message(message) if message.contains("cannot") => source
-            .error(&range, "attributes such as `#![enable(..)]` are not needed")
-            .help("remove the line"),
+        Error::Message(message) if message.contains("cannot") => {
+            let start = text.find("#!").unwrap_or(range.start);
+            let line = text[start..].lines().next().unwrap_or("");
+            source
+                .error(
+                    &(start..start + line.len()),
+                    "attributes such as `#![enable(..)]` are not needed",
+                )
+                .help("remove the line")
+        }
         other => source.error(&range, reword(other)),
     }
 }

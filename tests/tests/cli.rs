@@ -1,0 +1,200 @@
+//! The command line: whole outputs and exit codes.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use smallfry_tests::program::{Outcome, command, run};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/diagnostics")
+}
+
+/// Checks a run that ends well, with its output.
+fn good(arguments: &[&str]) -> String {
+    let outcome = run(&fixtures(), arguments);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.errors, "");
+    outcome.output
+}
+
+/// Checks a run that ends with a mistake of the user; gives what it says.
+fn mistake(arguments: &[&str]) -> String {
+    let outcome = run(&fixtures(), arguments);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert_eq!(outcome.output, "");
+    outcome.errors
+}
+
+#[test]
+fn check_tells_what_would_run() {
+    let text = "good with seed 0, into runs/good
+
+pretrain
+  data       ImageFolder(path: \"photos\", upright: false): 4 images, 2 classes
+  backbone   mobilenetv3_small(width: 1.0, dropout: 0.2)
+  objective  MoCo(dim: 128, queue: 8, momentum: 0.999, temperature: 0.1, head: Wide)
+  views      2 of 64 × 64 pixels
+  optimizer  SGD(lr: 0.03, momentum: 0.9, weight_decay: 0.0001)
+  schedule   Cosine()
+  training   1 epoch of 2 steps, 2 images a step
+";
+    assert_eq!(good(&["check", "good.ron"]), text);
+    assert_eq!(
+        good(&[
+            "check",
+            "good.ron",
+            "seed=7",
+            "--output",
+            "elsewhere",
+            "epochs=3"
+        ]),
+        text.replace("seed 0, into runs", "seed 7, into elsewhere")
+            .replace("1 epoch ", "3 epochs ")
+    );
+}
+
+#[test]
+fn a_resolved_file_checks_and_resolves_to_itself() {
+    let resolved = good(&[
+        "check",
+        "--resolved",
+        "good.ron",
+        "pretrain.objective.queue=4",
+    ]);
+    assert!(resolved.contains("queue: 4,"), "{resolved}");
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::write(folder.path().join("again.ron"), &resolved).expect("the folder is ours");
+    let again = run(folder.path(), &["check", "--resolved", "again.ron"]);
+    assert_eq!(
+        again,
+        Outcome {
+            code: Some(0),
+            output: resolved,
+            errors: String::new()
+        }
+    );
+}
+
+#[test]
+fn check_as_json() {
+    let text = good(&["check", "--json", "good.ron"]);
+    let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(value["name"], "good");
+    assert_eq!(value["stages"][0]["kind"], "Pretrain");
+}
+
+#[test]
+fn mistakes_go_to_stderr_with_their_number() {
+    assert_eq!(
+        mistake(&["check", "good.ron", "batch=two", "epoch=1"]),
+        "error: `batch` of Pretrain: expected a whole number
+ --> command line:1:7
+  |
+1 | batch=two
+  |       ^^^
+  = help: for example, `256`
+
+error: Pretrain has no field `epoch`
+ --> command line:1:1
+  |
+1 | epoch=1
+  | ^^^^^
+  = help: did you mean `epochs`?
+
+2 mistakes
+"
+    );
+    assert_eq!(
+        mistake(&["run", "nothing.ron"]),
+        "error: there is no such file\n --> nothing.ron\n"
+    );
+    assert_eq!(
+        mistake(&["check", "photos"]),
+        "error: this is a folder, not an experiment file\n --> photos\n"
+    );
+}
+
+#[test]
+fn a_run_refuses_before_it_makes_a_folder() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = fixtures().join("queue_no_multiple.ron");
+    let outcome = run(folder.path(), &["run", &file.display().to_string()]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(
+        outcome.errors.starts_with("error: `queue` of MoCo: "),
+        "{outcome:?}"
+    );
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("it is there").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn plugins_are_listed_and_described() {
+    let all = good(&["list"]);
+    for heading in [
+        "data sets:",
+        "backbones:",
+        "augmentations:",
+        "objectives:",
+        "optimizers:",
+        "schedules:",
+        "metrics:",
+    ] {
+        assert!(all.lines().any(|line| line == heading), "{heading}");
+    }
+    let one = good(&["list", "Schedules"]);
+    assert!(one.starts_with("schedules:\n  Constant "), "{one}");
+    assert!(all.contains(&one));
+    let verbose = good(&["list", "optimizer", "--verbose"]);
+    assert!(
+        verbose.contains("\n      SGD(\n          /// Learning rate"),
+        "{verbose}"
+    );
+    let json = good(&["list", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert!(value.as_array().is_some_and(|plugins| plugins.len() > 10));
+    let described = good(&["describe", "mobilenetv3_small"]);
+    assert!(described.contains("\nfeatures     1,024\n"), "{described}");
+    assert!(
+        described.contains("\nparameters   1,517,856 (without a head)\n"),
+        "{described}"
+    );
+    assert_eq!(
+        mistake(&["describe", "moco2"]),
+        "error: no plugin is named `moco2`\n  = help: did you mean `MoCo`?\n"
+    );
+    assert_eq!(
+        mistake(&["list", "metrix"]),
+        "error: there is no kind of plugin named `metrix`\n  = help: did you mean `metric`?\n"
+    );
+}
+
+#[test]
+fn usage_is_checked() {
+    assert!(mistake(&[]).contains("Usage: smallfry"));
+    assert!(mistake(&["rum"]).contains("unrecognized subcommand 'rum'"));
+    assert!(mistake(&["run"]).contains("<FILE>"));
+    assert!(mistake(&["run", "good.ron", "--threads", "0"]).contains("--threads"));
+    assert!(mistake(&["run", "good.ron", "--resume", "--overwrite"]).contains("cannot be used"));
+    assert!(good(&["--version"]).starts_with("smallfry "));
+    assert!(good(&["--help"]).contains("Check an experiment file"));
+}
+
+#[test]
+fn a_reader_that_stops_is_no_error() {
+    let mut child = command(&fixtures(), &["list", "--verbose"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let mut errors = String::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    stderr.read_to_string(&mut errors).expect("it is text");
+    let status = child.wait().expect("it ends");
+    assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
+}
