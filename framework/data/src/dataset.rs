@@ -92,3 +92,6 @@ pub trait Dataset: Send + Sync {
         Ok(hash.finalize().to_hex().to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Pixels are taken apart in blocks into one array a channel, which the compiler turns into shuffles, so that the
 //! arithmetic of each operation is a plain loop over lanes.
 
-use super::dispatch;
+use super::{dispatch, normalize::Divisor};
 
 /// Pixels of a block.
 const BLOCK: usize = 64;
@@ -209,17 +209,18 @@ fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
     let range = value - r.min(g).min(b);
     // A range of 0 is divided by 1 instead: the ratios, and with them hue and saturation, are then 0.
     let divisor = f32::from(range.max(1));
-    let ratio = |channel: u8| f32::from(value - channel) / divisor;
-    let (rc, gc, bc) = (ratio(r), ratio(g), ratio(b));
-    let (base, plus, minus) = if r == value {
+    let (rc, gc, bc) = (value - r, value - g, value - b);
+    let (base, plus, minus) = if rc == 0 {
         (0.0, bc, gc)
-    } else if g == value {
+    } else if gc == 0 {
         (2.0, rc, bc)
     } else {
         (4.0, gc, rc)
     };
+    let (plus, minus) = (f32::from(plus) / divisor, f32::from(minus) / divisor);
     let sixths = (base + f64::from(plus) - f64::from(minus)) as f32;
-    let turns = f64::from(sixths) / 6.0 + 1.0;
+    // The product rounds as the quotient does after the step to single precision; a test tries every colour.
+    let turns = f64::from(sixths) * (1.0 / 6.0) + 1.0;
     let turns = if turns >= 1.0 { turns - 1.0 } else { turns };
     // SAFETY: both are numbers from 0 to 255.
     let (hue, saturation) = unsafe {
@@ -234,11 +235,12 @@ fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
 /// The colour of eight-bit hue, saturation and value.
 #[inline(always)]
 fn rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
-    let sixths = (u32::from(hue) * 6) as f32 / 255.0;
+    let full = Divisor::new(255.0);
+    let sixths = full.divide((u32::from(hue) * 6) as f32);
     // SAFETY: from 0 to 6.
     let sector = unsafe { sixths.to_int_unchecked::<i32>() };
     let fraction = sixths - sector as f32;
-    let saturation = f32::from(saturation) / 255.0;
+    let saturation = full.divide(f32::from(saturation));
     let v = f64::from(value);
     // SAFETY: rounds a number from 0 to 255.5.
     let round = |x: f64| unsafe { (x + 0.5).to_int_unchecked::<i32>() as u8 };
@@ -361,6 +363,60 @@ mod tests {
             let mut mirrored = row.clone();
             mirror_row(&mut mirrored);
             assert_eq!(mirrored, expected);
+        }
+    }
+
+    /// Pillow's formulas as they stand, with every division.
+    fn literal_hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
+        let value = r.max(g).max(b);
+        let range = value - r.min(g).min(b);
+        if range == 0 {
+            return (0, 0, value);
+        }
+        let ratio = |channel: u8| f32::from(value - channel) / f32::from(range);
+        let (rc, gc, bc) = (ratio(r), ratio(g), ratio(b));
+        let sixths = match value {
+            _ if r == value => bc - gc,
+            _ if g == value => (2.0 + f64::from(rc) - f64::from(bc)) as f32,
+            _ => (4.0 + f64::from(gc) - f64::from(rc)) as f32,
+        };
+        let turns = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
+        let saturation = f32::from(range) / f32::from(value);
+        let byte = |x: f32| (f64::from(x) * 255.0) as u8;
+        (byte(turns), byte(saturation), value)
+    }
+
+    fn literal_rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
+        if saturation == 0 {
+            return (value, value, value);
+        }
+        let sixths = (f64::from(hue) * 6.0 / 255.0) as f32;
+        let sector = sixths.floor();
+        let fraction = sixths - sector;
+        let s = (f64::from(saturation) / 255.0) as f32;
+        let v = f64::from(value);
+        let p = (v * (1.0 - f64::from(s))).round() as u8;
+        let q = (v * (1.0 - f64::from(s * fraction))).round() as u8;
+        let t = (v * (1.0 - f64::from(s) * (1.0 - f64::from(fraction)))).round() as u8;
+        match sector as u8 % 6 {
+            0 => (value, t, p),
+            1 => (q, value, p),
+            2 => (p, value, t),
+            3 => (p, q, value),
+            4 => (t, p, value),
+            _ => (value, p, q),
+        }
+    }
+
+    #[test]
+    fn every_colour_converts_as_by_the_literal_formulas() {
+        for a in 0..=255 {
+            for b in 0..=255 {
+                for c in 0..=255 {
+                    assert_eq!(hsv(a, b, c), literal_hsv(a, b, c), "{a} {b} {c}");
+                    assert_eq!(rgb(a, b, c), literal_rgb(a, b, c), "{a} {b} {c}");
+                }
+            }
         }
     }
 
