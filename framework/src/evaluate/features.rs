@@ -8,7 +8,10 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -200,7 +203,10 @@ impl Store {
         if bytes <= MEMORY_LIMIT {
             return Ok(Self::Memory(Vec::with_capacity(bytes / 4)));
         }
-        let path = folder.join("features.partial");
+        // Two sets of an evaluation are open at once.
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("features-{number}.partial"));
         let file = File::options()
             .read(true)
             .write(true)
@@ -271,13 +277,16 @@ mod tests {
     #[test]
     fn features_on_disk_equal_those_in_memory() {
         let memory = set(Store::new(24, Path::new("")).unwrap());
-        let disk = set(Store::new(MEMORY_LIMIT + 1, &std::env::temp_dir()).unwrap());
+        let folder = std::env::temp_dir().join(format!("smallfry-features-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let disk = set(Store::new(MEMORY_LIMIT + 1, &folder).unwrap());
         for set in [&memory, &disk] {
             assert_eq!((set.rows(), set.width()), (3, 2));
             assert_eq!(set.labels(), Some(&[0, 1, 2][..]));
             assert_eq!(set.read(1..3).as_vec(), [3.0, 4.0, 5.0, -6.5]);
             assert!(set.read(2..2).as_vec().is_empty());
         }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
