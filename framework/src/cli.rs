@@ -232,7 +232,12 @@ fn prefix() -> &'static str {
 
 /// Tells of a panic, which is never the user's doing.
 fn report_panic(panic: &panic::PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or(payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
     let place = panic
         .location()
         .map_or(String::new(), |place| format!(" ({place})"));

@@ -29,6 +29,10 @@ pub struct Plan {
 }
 
 /// One part of an experiment.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan has a handful of stages, made once"
+)]
 pub enum Stage {
     /// Training without labels.
     Pretrain(Pretrain),

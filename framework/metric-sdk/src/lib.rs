@@ -186,7 +186,10 @@ impl raw::Error {
         let Some(room) = self.capacity.checked_sub(1) else {
             return;
         };
-        let length = message.floor_char_boundary(room);
+        let mut length = message.len().min(room);
+        while !message.is_char_boundary(length) {
+            length -= 1;
+        }
         // SAFETY: `length` and the NUL behind it fit into `capacity`.
         unsafe {
             message

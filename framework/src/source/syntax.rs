@@ -61,7 +61,7 @@ impl Value {
             }
         }
         let body = match scanner.peek() {
-            Some('(') if scanner.clone().is_struct() => Body::Fields(scanner.fields()),
+            Some('(') if scanner.opens_fields() => Body::Fields(scanner.fields()),
             Some('(' | '[') => Body::Items(scanner.items()),
             Some('{') => {
                 scanner.skip_value();
@@ -279,12 +279,13 @@ impl Scanner<'_> {
     }
 
     /// Whether the bracket at this place opens named fields.
-    fn is_struct(mut self) -> bool {
-        self.advance();
-        self.blanks();
-        self.identifier().is_some() && {
-            self.blanks();
-            self.peek() == Some(':')
+    fn opens_fields(&self) -> bool {
+        let mut ahead = self.clone();
+        ahead.advance();
+        ahead.blanks();
+        ahead.identifier().is_some() && {
+            ahead.blanks();
+            ahead.peek() == Some(':')
         }
     }
 
