@@ -12,7 +12,7 @@ use smallfry::{
     run::{self, Existing, RunOptions},
 };
 use smallfry_tests::{
-    program::smallfry,
+    program::program,
     small::{self, Follow, Shape},
 };
 
@@ -294,9 +294,9 @@ fn experiment(folder: &Path) -> PathBuf {
 }
 
 #[track_caller]
-fn program(experiment: &Path, output: &str, arguments: &[&str]) -> std::process::Output {
+fn whole_run(experiment: &Path, output: &str, arguments: &[&str]) -> std::process::Output {
     let folder = experiment.parent().unwrap();
-    smallfry()
+    Command::new(program())
         .arg("run")
         .arg(experiment)
         .arg(format!("output={:?}", folder.join(output)))
@@ -311,7 +311,7 @@ fn the_whole_program_gives_the_same_bytes_for_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(folder.path());
     for threads in ["1", "2", "4"] {
-        let output = program(&experiment, threads, &["--threads", threads]);
+        let output = whole_run(&experiment, threads, &["--threads", threads]);
         assert!(
             output.status.success(),
             "{}",
@@ -340,7 +340,7 @@ fn the_whole_program_gives_the_same_bytes_for_any_number_of_threads() {
 fn the_whole_program_killed_between_epochs_and_resumed_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(folder.path());
-    let whole = program(&experiment, "runs", &[]);
+    let whole = whole_run(&experiment, "runs", &[]);
     assert!(
         whole.status.success(),
         "{}",
@@ -350,10 +350,10 @@ fn the_whole_program_killed_between_epochs_and_resumed_gives_the_same_bytes() {
     let expected = determined(&run);
 
     for epoch in [1, 2] {
-        let again = program(&experiment, "runs", &["--overwrite"]);
+        let again = whole_run(&experiment, "runs", &["--overwrite"]);
         assert!(again.status.success());
         fs::remove_dir_all(&run).unwrap();
-        let mut child = smallfry()
+        let mut child = Command::new(program())
             .arg("run")
             .arg(&experiment)
             .arg(format!("output={:?}", folder.path().join("runs")))
@@ -368,7 +368,7 @@ fn the_whole_program_killed_between_epochs_and_resumed_gives_the_same_bytes() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        let resumed = program(&experiment, "runs", &["--resume"]);
+        let resumed = whole_run(&experiment, "runs", &["--resume"]);
         assert!(
             resumed.status.success(),
             "{}",
@@ -385,13 +385,13 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
 
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(folder.path());
-    let whole = program(&experiment, "whole", &[]);
+    let whole = whole_run(&experiment, "whole", &[]);
     assert!(
         whole.status.success(),
         "{}",
         String::from_utf8_lossy(&whole.stderr)
     );
-    let child = smallfry()
+    let child = Command::new(program())
         .arg("run")
         .arg(&experiment)
         .arg(format!("output={:?}", folder.path().join("stopped")))
@@ -421,7 +421,7 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
             "{message}"
         );
     }
-    let resumed = program(&experiment, "stopped", &["--resume"]);
+    let resumed = whole_run(&experiment, "stopped", &["--resume"]);
     assert!(
         resumed.status.success(),
         "{}",
