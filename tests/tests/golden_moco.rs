@@ -16,13 +16,14 @@ use serde_json::Value;
 use smallfry::{
     Backbone, Context, Encoder, Head, Objective, Optimizer,
     backbone::Preprocessing,
-    dfdx::tensor_ops::Backward,
+    dfdx::{tensor::Trace, tensor_ops::Backward},
     encoder::ImageBatch,
     nn::{Parameters, parameter::Values},
     objective::{Buffer, BufferValues, Learner, Moment, Setup},
+    operation::{distillation, info_nce, normalise},
     optimizer::Descent,
     registry::{Built, Kind, parse},
-    tensor::{Features, Plain, Traced, scalar, values},
+    tensor::{Features, Plain, Traced, import, scalar, values},
 };
 use smallfry_plugins as _;
 use smallfry_tests::golden::{
@@ -631,4 +632,47 @@ fn three_steps_of_resnet_are_those_of_the_second_set_of_values() {
             }
         }
     }
+}
+
+#[test]
+fn losses_against_a_queue_are_those_of_the_second_set_of_values() {
+    let Some(reference) = Reference::find("losses against a queue") else {
+        return;
+    };
+    let text = reference.text("spec/values/golden_training.txt");
+    let (batch, width, length) = (4, 8, 16);
+    let rows = |stream| {
+        normalise(import(
+            counted_scaled(stream, batch * width, 1.0),
+            (batch, width),
+        ))
+    };
+    let (query, key) = (rows(601), rows(602));
+    // The values' queue has a key in each column.
+    let columns = counted_scaled(603, width * length, 1.0);
+    let keys = (0..length).flat_map(|key| (0..width).map(move |d| (d, key)));
+    let keys = keys.map(|(d, key)| columns[d * length + key]).collect();
+    let queue = normalise(import(keys, (length, width)));
+    let mut compared = 0;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let temperature = |i: usize| words[i].parse::<f32>().expect("a temperature");
+        let loss = if line.starts_with("InfoNCE T ") {
+            info_nce(query.leaky_trace(), key.clone(), &queue, temperature(2)).loss
+        } else if line.starts_with("SEED soft-CE student T ") {
+            distillation(
+                query.leaky_trace(),
+                &key,
+                &queue,
+                temperature(4),
+                temperature(7),
+            )
+        } else {
+            continue;
+        };
+        let expected = words[words.len() - 1].parse().expect("a loss");
+        assert_near(line, f64::from(scalar(&loss)), expected, 1e-6);
+        compared += 1;
+    }
+    assert_eq!(compared, 6);
 }
