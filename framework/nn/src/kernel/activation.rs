@@ -1,7 +1,8 @@
 //! The activations and their derivatives on vectors.
 //!
 //! Kernels take the [`Activation`] as a value and choose once per group of vectors, not per vector: one copy of the
-//! expensive part of a kernel serves all activations.
+//! expensive part of a kernel serves all activations. The order of operands of minimum and maximum is such that what is
+//! not a number stays so: a diverged network must not look healthy behind a ReLU.
 
 use super::simd::Simd;
 use crate::network::Activation;
@@ -27,10 +28,10 @@ pub(super) use each;
 pub fn apply<S: Simd, const Q: usize>(s: S, activation: Activation, z: &mut [S::Vector; Q]) {
     match activation {
         Activation::Identity => {}
-        Activation::Relu => each!(Q, i, { z[i] = s.max(z[i], s.zero()) }),
+        Activation::Relu => each!(Q, i, { z[i] = s.max(s.zero(), z[i]) }),
         Activation::Relu6 => {
             each!(Q, i, {
-                z[i] = s.min(s.max(z[i], s.zero()), s.splat(6.0));
+                z[i] = s.min(s.splat(6.0), s.max(s.zero(), z[i]));
             });
         }
         Activation::HardSwish => each!(Q, i, { z[i] = hard_swish(s, z[i]) }),
@@ -50,12 +51,12 @@ pub fn gradient<S: Simd, const Q: usize>(
         Activation::Identity => {}
         Activation::Relu => each!(Q, i, {
             d[i] = s.where_greater(z[i], s.zero(), d[i]);
-            z[i] = s.max(z[i], s.zero());
+            z[i] = s.max(s.zero(), z[i]);
         }),
         Activation::Relu6 => each!(Q, i, {
             let six = s.splat(6.0);
             d[i] = s.where_greater(six, z[i], s.where_greater(z[i], s.zero(), d[i]));
-            z[i] = s.min(s.max(z[i], s.zero()), six);
+            z[i] = s.min(six, s.max(s.zero(), z[i]));
         }),
         Activation::HardSwish => each!(Q, i, {
             // Where the clamp is not active the derivative is t + z/6, elsewhere t itself (0 or 1).
@@ -91,7 +92,7 @@ fn hard_sigmoid<S: Simd>(s: S, z: S::Vector) -> (S::Vector, S::Vector) {
 #[inline(always)]
 fn sigmoid<S: Simd>(s: S, z: S::Vector) -> S::Vector {
     let one = s.splat(1.0);
-    s.div(one, s.add(one, s.exp(s.sub(s.zero(), z))))
+    s.reciprocal(s.add(one, s.exp(s.sub(s.zero(), z))))
 }
 
 /// The activation of one number; the vectors' formulas, for the few places that are not worth a vector.
@@ -145,6 +146,24 @@ mod tests {
                     s.store(self.2[1].as_mut_ptr().add(i), a[0]);
                     s.store(self.2[2].as_mut_ptr().add(i), d[0]);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for level in Level::available() {
+            for activation in [
+                Activation::Identity,
+                Activation::Relu,
+                Activation::Relu6,
+                Activation::HardSwish,
+                Activation::Swish,
+            ] {
+                let mut out = [[0.0; 16]; 3];
+                // SAFETY: the arguments are arrays.
+                unsafe { level.run(Both(activation, &[f32::NAN; 16], &mut out)) };
+                assert!(out[0].iter().chain(&out[1]).all(|v| v.is_nan()));
             }
         }
     }

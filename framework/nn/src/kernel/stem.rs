@@ -95,11 +95,11 @@ impl<const Q: usize, const N: usize> Kernel for ForwardRow<'_, Q, N> {
                     self.pixels::<S, 1>(s, v, q, &mut sums);
                     q += 1;
                 }
-                for j in 0..N {
-                    let o = v + j * S::LANES;
-                    let (sum, squares) = (self.0.sum.add(o), self.0.squares.add(o));
-                    s.store(sum, s.add(s.load(sum), sums[0][j]));
-                    s.store(squares, s.add(s.load(squares), sums[1][j]));
+                for (to, sums) in [self.0.sum, self.0.squares].into_iter().zip(sums) {
+                    for (j, sum) in sums.into_iter().enumerate() {
+                        let to = to.add(v + j * S::LANES);
+                        s.store(to, s.add(s.load(to), sum));
+                    }
                 }
             }
             v += N * S::LANES;

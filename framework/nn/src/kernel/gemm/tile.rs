@@ -152,14 +152,14 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                 Activation::Relu => {
                     for row in &mut tile {
                         for v in row {
-                            *v = s.max(*v, s.zero());
+                            *v = s.max(s.zero(), *v);
                         }
                     }
                 }
                 Activation::Relu6 => {
                     for row in &mut tile {
                         for v in row {
-                            *v = s.min(s.max(*v, s.zero()), s.splat(6.0));
+                            *v = s.min(s.splat(6.0), s.max(s.zero(), *v));
                         }
                     }
                 }

@@ -138,11 +138,14 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn power_of_two(self, a: [f32; 4]) -> [f32; 4] {
-        let mut out = a;
-        for i in 0..4 {
-            out[i] = f32::from_bits(((a[i] as i32 + 127) as u32) << 23);
-        }
-        out
+    fn scale(self, a: [f32; 4], n: [f32; 4]) -> [f32; 4] {
+        zip(a, n, |a, n| {
+            a * f32::from_bits(((n as i32 + 127) as u32) << 23)
+        })
+    }
+
+    #[inline(always)]
+    fn subtract_bits(self, bits: u32, a: [f32; 4]) -> [f32; 4] {
+        a.map(|a| f32::from_bits(bits.wrapping_sub(a.to_bits())))
     }
 }

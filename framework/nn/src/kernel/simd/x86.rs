@@ -149,8 +149,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn power_of_two(self, a: __m512) -> __m512 {
-        intrinsic!(_mm512_scalef_ps(_mm512_set1_ps(1.0), a))
+    fn scale(self, a: __m512, n: __m512) -> __m512 {
+        intrinsic!(_mm512_scalef_ps(a, n))
+    }
+
+    #[inline(always)]
+    fn subtract_bits(self, bits: u32, a: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_sub_epi32(
+            _mm512_set1_epi32(bits as i32),
+            _mm512_castps_si512(a)
+        )))
     }
 }
 
@@ -246,9 +254,21 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn power_of_two(self, a: __m256) -> __m256 {
-        intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
-            _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127))
+    fn scale(self, a: __m256, n: __m256) -> __m256 {
+        intrinsic!(_mm256_mul_ps(
+            a,
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
+                _mm256_cvtps_epi32(n),
+                _mm256_set1_epi32(127)
+            )))
+        ))
+    }
+
+    #[inline(always)]
+    fn subtract_bits(self, bits: u32, a: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_sub_epi32(
+            _mm256_set1_epi32(bits as i32),
+            _mm256_castps_si256(a)
         )))
     }
 }
@@ -357,10 +377,21 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn power_of_two(self, a: __m128) -> __m128 {
-        intrinsic!(_mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(
-            _mm_cvtps_epi32(a),
-            _mm_set1_epi32(127)
-        ))))
+    fn scale(self, a: __m128, n: __m128) -> __m128 {
+        intrinsic!(_mm_mul_ps(
+            a,
+            _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(
+                _mm_cvtps_epi32(n),
+                _mm_set1_epi32(127)
+            )))
+        ))
+    }
+
+    #[inline(always)]
+    fn subtract_bits(self, bits: u32, a: __m128) -> __m128 {
+        intrinsic!(_mm_castsi128_ps(_mm_sub_epi32(
+            _mm_set1_epi32(bits as i32),
+            _mm_castps_si128(a)
+        )))
     }
 }
