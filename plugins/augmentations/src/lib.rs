@@ -66,3 +66,6 @@ fn check_range(
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::{
 ///
 /// A `sigma` of 0 or less changes nothing.
 pub fn gaussian_blur(image: &mut Image, sigma: f32) {
-    if !(sigma > 0.0) || image.pixels.is_empty() {
+    if sigma.is_nan() || sigma <= 0.0 || image.pixels.is_empty() {
         return;
     }
     let filter = box_of(sigma);
