@@ -3,8 +3,13 @@
 //! The mask is not stored. It is a function of the pass's key, the block's position in the network and the element's
 //! place in the batch, so forward and backward agree, and so do any numbers of threads.
 
+use rayon::prelude::*;
+
 use super::Pass;
 use crate::{executor::Mode, random::Key};
+
+/// Elements of a task.
+const CHUNK: usize = 1 << 13;
 
 /// Applies dropout with probability `p` to all elements of `values`, in place; forward and backward are the same
 /// operation. Does nothing in inference.
@@ -20,10 +25,15 @@ pub(crate) fn dropout(p: f32, mode: Mode, position: usize, values: &mut [f32]) {
     let scale = 1.0 / (1.0 - p);
     // Of 2²⁴ equally likely values, those below the bound drop.
     let bound = (f64::from(p) * f64::from(1 << 24)) as u64;
-    for (i, value) in values.iter_mut().enumerate() {
-        let drops = key.at(i as u64) >> 40 < bound;
-        *value = if drops { 0.0 } else { *value * scale };
-    }
+    values
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(chunk, values)| {
+            for (i, value) in (chunk * CHUNK..).zip(values) {
+                let drops = key.at(i as u64) >> 40 < bound;
+                *value = if drops { 0.0 } else { *value * scale };
+            }
+        });
 }
 
 /// [`dropout`] with the key of `pass`.
