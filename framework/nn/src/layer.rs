@@ -1,7 +1,8 @@
 //! What the executor asks of a planned block.
 //!
-//! A layer is planned for one batch shape and keeps no memory of its own: what it must remember from forward to backward
-//! lies in `saved`, what it needs only during a pass in `scratch`, both slices of the executor's arena. Tensors between
+//! A layer is planned for one batch shape and keeps no tensor of its own, only figures for each channel: what it must
+//! remember from forward to backward lies in `saved`, what it needs only during a pass in `scratch`, both slices of the
+//! executor's arena. Tensors between
 //! layers are `[batch, height, width, channels]`.
 //!
 //! Results must not depend on the number of threads: work is cut into the fixed slices of [`slices`], each slice has
@@ -130,9 +131,9 @@ pub fn plan(
     parameters: &Parameters,
 ) -> Box<dyn Layer> {
     match block {
-        Block::ConvNorm(conv) if Stem::takes(&conv.convolution) => Box::new(Stem::new(
-            conv, batch, input, output, purpose, parameters,
-        )),
+        Block::ConvNorm(conv) if Stem::takes(&conv.convolution) => {
+            Box::new(Stem::new(conv, batch, input, output, purpose, parameters))
+        }
         Block::ConvNorm(conv) => Box::new(ConvNorm::new(
             conv, batch, input, output, purpose, parameters,
         )),

@@ -103,3 +103,22 @@ fn advise(start: *mut u8, bytes: usize) {
 
 #[cfg(not(target_os = "linux"))]
 fn advise(_: *mut u8, _: usize) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_aligned_zeroed_and_apart() {
+        for len in [0, 1000, HUGE] {
+            let mut memory = Memory::new(Memory::pad(3) + Memory::pad(len));
+            let mut cut = memory.cut();
+            let (a, b) = (cut.take(3), cut.take(len));
+            assert_eq!((a.len(), b.len()), (3, len));
+            assert_eq!(b.as_ptr() as usize % LINE, 0);
+            assert!(a.iter().chain(&*b).all(|&v| v == 0.0));
+            a.fill(1.0);
+            assert!(b.iter().all(|&v| v == 0.0));
+        }
+    }
+}

@@ -7,6 +7,8 @@
 use crate::{kernel::Level, network::Activation};
 
 mod kernels;
+#[cfg(test)]
+mod tests;
 
 use kernels::{ActivationGradient, MomentsOf, NormGradient, Normalise};
 

@@ -23,6 +23,9 @@ pub struct Tensor {
 /// Takes the gradient of a result, adds to the gradients by name, and returns the gradient of the input.
 type Back = Box<dyn Fn(Tensor, &mut Named) -> Tensor>;
 
+/// A function of one number.
+type Scalar = fn(f64) -> f64;
+
 /// How statistics are taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Statistics {
@@ -312,7 +315,7 @@ fn squeeze_excite(s: &SqueezeExcite, tensors: &mut Named, x: Tensor) -> (Tensor,
     let (open, f) = linear(&layer(&s.expand, s.width, c), tensors, hidden);
     let inner = then(then(then(a, b), e), f);
     let gate = s.gate;
-    let (value, slope): (fn(f64) -> f64, fn(f64) -> f64) = match gate {
+    let (value, slope): (Scalar, Scalar) = match gate {
         Gate::HardSigmoid => (
             |z| (z + 3.0).clamp(0.0, 6.0) / 6.0,
             |z| if z.abs() < 3.0 { 1.0 / 6.0 } else { 0.0 },
