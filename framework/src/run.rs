@@ -14,7 +14,7 @@ pub mod progress;
 pub mod receipt;
 pub mod results;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use crate::{
     checkpoint, evaluate,
@@ -32,6 +32,9 @@ use progress::Display;
 use receipt::Receipt;
 pub use results::Results;
 use results::{StageOutcome, StageResult};
+
+/// Unreadable images of a stage that are named to the user.
+const NAMED: usize = 20;
 
 /// What to do with a run folder that exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,15 +124,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
             resume,
         };
         let outcome = work(stage, &stages, &mut workplace)?;
-        if let StageOutcome::Evaluate { test, train, .. } = &outcome {
-            let left_out = test
-                .left_out
-                .iter()
-                .chain(train.iter().flat_map(|set| &set.left_out));
-            for (name, reason) in left_out {
-                notes.push(format!("left out of `{}`: `{name}` {reason}", stage.name()));
-            }
-        }
+        notes.extend(unreadable(stage.name(), &outcome));
         results.insert(StageResult {
             stage: stage.name().to_owned(),
             hash,
@@ -152,6 +147,29 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
         results,
         notes,
     })
+}
+
+/// Remarks on the images that a stage could not read.
+fn unreadable(stage: &str, outcome: &StageOutcome) -> Vec<String> {
+    let (what, images): (_, BTreeSet<_>) = match outcome {
+        StageOutcome::Pretrain { replaced, .. } => ("replaced in", replaced.iter().collect()),
+        StageOutcome::Evaluate { train, test, .. } => {
+            let sets = train.iter().chain([test]);
+            ("left out of", sets.flat_map(|set| &set.left_out).collect())
+        }
+    };
+    let mut notes: Vec<_> = images
+        .iter()
+        .take(NAMED)
+        .map(|(name, reason)| format!("{what} `{stage}`: `{name}` {reason}"))
+        .collect();
+    if images.len() > NAMED {
+        notes.push(format!(
+            "{what} `{stage}`: {} more, named in results.json",
+            images.len() - NAMED
+        ));
+    }
+    notes
 }
 
 /// Makes sure that the checkpoints in the folder are those of these very trainings, before anything is done.

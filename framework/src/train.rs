@@ -10,7 +10,7 @@ mod meter;
 pub mod preview;
 pub mod state;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use smallfry_data::Dataset;
 
@@ -198,8 +198,9 @@ impl Training<'_> {
     /// What the stage came to, as the log tells it.
     fn outcome(&self, folder: &RunFolder) -> Result<StageOutcome, Failure> {
         let entries: Vec<Entry> = log::read(&folder.path("log.jsonl"))?;
-        let last = entries.into_iter().rev().find_map(|entry| match entry {
-            Entry::Epoch {
+        let (mut all, mut last) = (BTreeSet::new(), None);
+        for entry in entries {
+            if let Entry::Epoch {
                 stage,
                 epoch,
                 step,
@@ -207,16 +208,20 @@ impl Training<'_> {
                 replaced,
                 measures,
                 ..
-            } if stage == self.stage.name => Some(StageOutcome::Pretrain {
-                epochs: epoch,
-                steps: step,
-                loss,
-                measures: measures.into_iter().collect(),
-                checkpoint: format!("checkpoints/{stage}/epoch-{epoch:04}.safetensors"),
-                replaced: replaced.len(),
-            }),
-            _ => None,
-        });
+            } = entry
+                && stage == self.stage.name
+            {
+                all.extend(replaced);
+                last = Some(StageOutcome::Pretrain {
+                    epochs: epoch,
+                    steps: step,
+                    loss,
+                    measures: measures.into_iter().collect(),
+                    checkpoint: format!("checkpoints/{stage}/epoch-{epoch:04}.safetensors"),
+                    replaced: all.iter().cloned().collect(),
+                });
+            }
+        }
         last.ok_or_else(|| {
             Failure::fault(format!(
                 "the log has no epoch of stage `{}`",

@@ -8,7 +8,11 @@ use smallfry::{
     plan::{Stage, Weights},
     run::{self, Existing, RunOptions, results::StageOutcome},
 };
-use smallfry_tests::small::{self, Follow, Shape};
+use smallfry_tests::{
+    golden::{self, Reference},
+    program,
+    small::{self, Follow, Shape},
+};
 
 fn train(folder: &Path, shape: &Shape, existing: Existing) -> Result<run::Summary, Failure> {
     let options = RunOptions {
@@ -187,10 +191,13 @@ fn unreadable_images_are_replaced_and_named() {
         test.left_out[0],
         ("3.png".to_owned(), "is damaged".to_owned())
     );
-    assert_eq!(
-        summary.notes[0],
-        "left out of `untrained`: `3.png` is damaged"
-    );
+    let notes = [
+        "left out of `untrained`",
+        "replaced in `pretrain`",
+        "left out of `trained`",
+    ]
+    .map(|what| ["11.png", "3.png"].map(|name| format!("{what}: `{name}` is damaged")));
+    assert_eq!(summary.notes, notes.concat());
 }
 
 #[test]
@@ -310,4 +317,52 @@ fn a_folder_that_is_no_run_is_not_overwritten() {
         assert_eq!(failure.exit_code(), 2, "{failure}");
     }
     assert_eq!(fs::read_to_string(run.join("thesis.tex")).unwrap(), "mine");
+}
+
+#[test]
+fn a_set_with_every_odd_file_mixed_in_trains_to_the_end() {
+    let Some(reference) = Reference::find("training with odd image files") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let class = folder.path().join("images/odd");
+    fs::create_dir_all(class.join("dir_named.jpg")).unwrap();
+    let odd = reference.path("data/odd");
+    for from in [odd, golden::repository().join("tests/fixtures/images/jpeg")] {
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, class.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    let text = r#"Pretrain(
+    data: ImageFolder(path: "images"),
+    backbone: mobilenetv3_small,
+    objective: MoCo(queue: 8, dim: 8),
+    view: [RandomResizedCrop(size: 32)],
+    optimizer: SGD,
+    schedule: Cosine,
+    epochs: 3,
+    batch: 4,
+)"#;
+    fs::write(folder.path().join("odd.ron"), text).unwrap();
+    let outcome = program::run(folder.path(), &["run", "odd.ron"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+    let log = lines(&folder.path().join("runs/odd/log.jsonl"));
+    let replaced: Vec<_> = log
+        .iter()
+        .filter_map(|line| line["replaced"].as_array())
+        .flatten()
+        .map(|image| image[0].as_str().unwrap().rsplit('/').next().unwrap())
+        .collect();
+    // Three epochs of nearly all images meet each of them; the program tells in the end.
+    for name in ["truncated.jpg", "zero.jpg", "text.jpg", "dir_named.jpg"] {
+        assert!(replaced.contains(&name), "{name} is not in {replaced:?}");
+        assert!(outcome.output.contains(name), "{}", outcome.output);
+    }
+    let expected = reference.json("data/odd/expected.json");
+    for name in replaced {
+        assert_ne!(expected[name]["ok"], true, "{name} is a good image");
+    }
 }

@@ -3,7 +3,7 @@
 use super::text::escape;
 
 /// Unreadable images listed on the page; the rest is counted.
-const LISTED: usize = 200;
+const LISTED: usize = 1000;
 
 /// The whole page.
 pub fn page(name: &str, sections: &str) -> String {

@@ -45,8 +45,8 @@ pub enum StageOutcome {
         measures: Vec<(String, Option<f64>)>,
         /// The last checkpoint, relative to the run folder.
         checkpoint: String,
-        /// Unreadable images that were replaced in the last epoch.
-        replaced: usize,
+        /// Unreadable images that were replaced in any epoch: name and reason.
+        replaced: Vec<(String, String)>,
     },
     /// Metrics.
     Evaluate {
