@@ -11,6 +11,7 @@ use smallfry_nn::{
     Mode, Parameters,
     init::Init,
     layer::{Layer, Pass, Purpose, Size, plan},
+    memory::Memory,
     network::{
         Activation, Block, ConvNorm, Convolution, Gate, InvertedResidual, Network, Norm, Padding,
         SqueezeExcite,
@@ -169,28 +170,39 @@ fn follow(block: &Block, size: Size) -> (Size, usize) {
     })
 }
 
+/// All numbers of a block of memory.
+fn all(memory: &mut Memory) -> &mut [f32] {
+    let len = memory.len();
+    memory.cut().take(len)
+}
+
 struct Net {
     parameters: Parameters,
     layers: Vec<Box<dyn Layer>>,
-    tensors: Vec<Vec<f32>>,
-    saved: Vec<Vec<f32>>,
-    scratch: Vec<f32>,
+    /// The images, then the output of every layer.
+    tensors: Vec<Memory>,
+    saved: Vec<Memory>,
+    scratch: Memory,
 }
 
 impl Net {
     fn new(network: &Network, batch: usize, image: Size, purpose: Purpose) -> Self {
         let parameters = Parameters::initialised(network, 1);
-        let (mut size, mut layers, mut tensors) = (image, Vec::new(), Vec::new());
+        let (mut size, mut layers) = (image, Vec::new());
+        let mut tensors = vec![Memory::new(Memory::pad(batch * image.len()))];
+        for (i, value) in all(&mut tensors[0]).iter_mut().enumerate() {
+            *value = (i * 7919 % 1000) as f32 / 500.0 - 1.0;
+        }
         for block in &network.blocks {
             let next = follow(block, size).0;
             layers.push(plan(block, batch, size, next, purpose, &parameters));
-            tensors.push(vec![0.0; batch * next.len()]);
+            tensors.push(Memory::new(Memory::pad(batch * next.len())));
             size = next;
         }
         let train = purpose == Purpose::Train;
         let saved = layers
             .iter()
-            .map(|layer| vec![0.0; if train { layer.saved() } else { 0 }])
+            .map(|layer| Memory::new(if train { Memory::pad(layer.saved()) } else { 0 }))
             .collect();
         let scratch = layers.iter().map(|layer| layer.scratch()).max();
         Self {
@@ -198,59 +210,32 @@ impl Net {
             layers,
             tensors,
             saved,
-            scratch: vec![0.0; scratch.unwrap_or(0)],
+            scratch: Memory::new(Memory::pad(scratch.unwrap_or(0))),
         }
     }
 
-    fn pass(&mut self, i: usize, mode: Mode) -> (&mut dyn Layer, Pass<'_>) {
-        let pass = Pass {
+    /// Runs layer `i`, forward or (given the gradients of its output and input) backward.
+    fn run(&mut self, i: usize, mode: Mode, lens: [usize; 2], back: Option<[&mut Memory; 2]>) {
+        let (before, after) = self.tensors.split_at_mut(i + 1);
+        let (x, y) = (
+            &all(&mut before[i])[..lens[0]],
+            &mut all(&mut after[0])[..lens[1]],
+        );
+        let mut pass = Pass {
             parameters: &mut self.parameters,
-            saved: &mut self.saved[i],
-            scratch: &mut self.scratch,
+            saved: all(&mut self.saved[i]),
+            scratch: all(&mut self.scratch),
             mode,
             position: i,
         };
-        (self.layers[i].as_mut(), pass)
-    }
-
-    fn forward(&mut self, images: &[f32], mode: Mode, times: &mut [f64]) {
-        for i in 0..self.layers.len() {
-            let start = Instant::now();
-            let mut y = std::mem::take(&mut self.tensors[i]);
-            let x = if i > 0 {
-                std::mem::take(&mut self.tensors[i - 1])
-            } else {
-                Vec::new()
-            };
-            let (layer, mut pass) = self.pass(i, mode);
-            layer.forward(&mut pass, if i > 0 { &x } else { images }, &mut y);
-            self.tensors[i] = y;
-            if i > 0 {
-                self.tensors[i - 1] = x;
+        match back {
+            None => self.layers[i].forward(&mut pass, x, y),
+            Some([dy, dx]) => {
+                let dy = &mut all(dy)[..lens[1]];
+                // Nobody asks for the gradient of the images.
+                let dx = (i > 0).then(|| &mut all(dx)[..lens[0]]);
+                self.layers[i].backward(&mut pass, x, y, dy, dx);
             }
-            times[i] = times[i].min(start.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-
-    fn backward(&mut self, images: &[f32], gradients: &mut [Vec<f32>], times: &mut [f64]) {
-        for i in (0..self.layers.len()).rev() {
-            let start = Instant::now();
-            let y = std::mem::take(&mut self.tensors[i]);
-            let x = if i > 0 {
-                std::mem::take(&mut self.tensors[i - 1])
-            } else {
-                Vec::new()
-            };
-            let (before, after) = gradients.split_at_mut(i);
-            let dx = before.last_mut().map(|dx| &mut dx[..]);
-            let (layer, mut pass) = self.pass(i, Mode::Train { draw: 0 });
-            let x_or_images = if i > 0 { &x[..] } else { images };
-            layer.backward(&mut pass, x_or_images, &y, &mut after[0], dx);
-            self.tensors[i] = y;
-            if i > 0 {
-                self.tensors[i - 1] = x;
-            }
-            times[i] = times[i].min(start.elapsed().as_secs_f64() * 1e3);
         }
     }
 }
@@ -273,55 +258,74 @@ fn main() {
     };
     let mut query = Net::new(&network, batch, image, Purpose::Train);
     let mut key = Net::new(&network, batch, image, Purpose::Forward);
-    let images: Vec<f32> = (0..batch * image.len())
-        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
-        .collect();
     let count = network.blocks.len();
-    let mut gradients: Vec<Vec<f32>> = query.tensors.iter().map(|t| vec![0.0; t.len()]).collect();
-    let [mut forward, mut backward, mut momentum] = [
-        vec![f64::INFINITY; count],
-        vec![f64::INFINITY; count],
-        vec![f64::INFINITY; count],
-    ];
+    let mut lens = vec![batch * image.len()];
+    let mut size = image;
+    for block in &network.blocks {
+        size = follow(block, size).0;
+        lens.push(batch * size.len());
+    }
+    let mut gradients: Vec<Memory> = lens.iter().map(|&n| Memory::new(Memory::pad(n))).collect();
+    let mut times = vec![[f64::INFINITY; 3]; count];
     let mut steps = Vec::new();
     rayon::scope(|_| {
         for _ in 0..repeats {
-            let last = gradients.last_mut().expect("there are layers");
-            for (i, g) in last.iter_mut().enumerate() {
+            for (i, g) in all(&mut gradients[count]).iter_mut().enumerate() {
                 *g = (i % 97) as f32 / 97.0 - 0.5;
             }
             let start = Instant::now();
-            query.forward(&images, Mode::Train { draw: 0 }, &mut forward);
-            key.forward(&images, Mode::Momentum { draw: 0 }, &mut momentum);
-            query.backward(&images, &mut gradients, &mut backward);
+            let mut clock = |i: usize, kind: usize, work: &mut dyn FnMut()| {
+                let start = Instant::now();
+                work();
+                let time = &mut times[i][kind];
+                *time = time.min(start.elapsed().as_secs_f64() * 1e3);
+            };
+            for i in 0..count {
+                let lens = [lens[i], lens[i + 1]];
+                clock(i, 0, &mut || {
+                    query.run(i, Mode::Train { draw: 0 }, lens, None)
+                });
+            }
+            for i in 0..count {
+                let lens = [lens[i], lens[i + 1]];
+                clock(i, 2, &mut || {
+                    key.run(i, Mode::Momentum { draw: 0 }, lens, None)
+                });
+            }
+            for i in (0..count).rev() {
+                let lens = [lens[i], lens[i + 1]];
+                let (before, after) = gradients.split_at_mut(i + 1);
+                clock(i, 1, &mut || {
+                    let back = Some([&mut after[0], &mut before[i]]);
+                    query.run(i, Mode::Train { draw: 0 }, lens, back);
+                });
+            }
             steps.push(start.elapsed().as_secs_f64() * 1e3);
         }
     });
     println!("layer  forward  GFLOP/s | backward  GFLOP/s | momentum  GFLOP/s");
     let mut size = image;
-    for (i, block) in network.blocks.iter().enumerate() {
+    for (i, (block, [forward, backward, momentum])) in network.blocks.iter().zip(&times).enumerate()
+    {
         let (next, work) = follow(block, size);
         let speed = |units: f64, time: f64| units * 2.0 * (batch * work) as f64 / time * 1e-6;
         println!(
-            "{i:>5} {:>8.2} {:>8.0} | {:>8.2} {:>8.0} | {:>8.2} {:>8.0}   {}×{}×{}",
-            forward[i],
-            speed(1.0, forward[i]),
-            backward[i],
-            speed(2.0, backward[i]),
-            momentum[i],
-            speed(1.0, momentum[i]),
+            "{i:>5} {forward:>8.2} {:>8.0} | {backward:>8.2} {:>8.0} | {momentum:>8.2} {:>8.0}   {}×{}×{}",
+            speed(1.0, *forward),
+            speed(2.0, *backward),
+            speed(1.0, *momentum),
             next.height,
             next.width,
             next.channels
         );
         size = next;
     }
-    let sum = |times: &[f64]| times.iter().sum::<f64>();
+    let sum = |kind: usize| times.iter().map(|t| t[kind]).sum::<f64>();
     println!(
         "sum   {:>8.2}          | {:>8.2}          | {:>8.2}",
-        sum(&forward),
-        sum(&backward),
-        sum(&momentum)
+        sum(0),
+        sum(1),
+        sum(2)
     );
     steps.sort_by(f64::total_cmp);
     let (best, median) = (steps[0], steps[steps.len() / 2]);

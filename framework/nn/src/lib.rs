@@ -8,7 +8,7 @@ pub mod executor;
 pub mod init;
 pub mod kernel;
 pub mod layer;
-mod memory;
+pub mod memory;
 pub mod network;
 pub mod optimizer;
 pub mod parameter;

@@ -10,7 +10,7 @@ use std::{
 /// Large blocks are aligned to huge pages and the system is asked to use them: fewer page faults at the first pass, and
 /// a quarter more bandwidth where memory is read in long runs.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     start: NonNull<f32>,
     len: usize,
     layout: Layout,
@@ -54,6 +54,11 @@ impl Memory {
         self.len
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// `len` rounded up so that what follows starts a cache line.
     pub fn pad(len: usize) -> usize {
         len.next_multiple_of(LINE / 4)
@@ -74,7 +79,7 @@ impl Drop for Memory {
 }
 
 /// What is left of a block of memory.
-pub(crate) struct Cut<'a>(&'a mut [f32]);
+pub struct Cut<'a>(&'a mut [f32]);
 
 impl<'a> Cut<'a> {
     /// The next `len` numbers; the following piece starts at a cache line.
