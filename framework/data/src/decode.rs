@@ -27,8 +27,9 @@ const MOST_BYTES: u64 = 1 << 30;
 /// The most bytes a decoder may allocate beside the image.
 const MOST_WORK: u64 = 1 << 30;
 
-/// Neither deflate nor Huffman-coded blocks of pixels can expand data by more than this.
-const LARGEST_EXPANSION: u64 = 2048;
+/// Pixels that a byte of a file can stand for at most: deflate expands by 1032, and a byte has eight bilevel pixels. LZW
+/// and Huffman-coded blocks stay below that; WebP and TIFF know no bound.
+const PIXELS_A_BYTE: u64 = 8 * 1032;
 
 /// What to do about an orientation tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,8 +115,11 @@ fn decode_bytes(bytes: &[u8], orientation: Orientation) -> Result<Image, String>
             "has {width} x {height} pixels, more than {MOST_PIXELS} in all"
         ));
     }
-    let expansion = matches!(format, ImageFormat::Jpeg | ImageFormat::Png);
-    if expansion && pixels / LARGEST_EXPANSION > bytes.len() as u64 {
+    let bounded = matches!(
+        format,
+        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Gif | ImageFormat::Bmp
+    );
+    if bounded && pixels / PIXELS_A_BYTE > bytes.len() as u64 {
         return Err(format!(
             "claims {width} x {height} pixels, which its {} bytes cannot hold",
             bytes.len()
