@@ -80,15 +80,6 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// Checks everything about `plan` that can be checked without computing: data sets are opened and counted, objectives
-/// are asked whether they fit, weights in files are compared with their backbones. Writes nothing.
-///
-/// # Errors
-/// The first mistake found, with its stage.
-pub fn check(plan: &Plan) -> Result<(), Failure> {
-    prepare::all(plan).map(drop)
-}
-
 /// Runs `plan` in `<output>/<name>`.
 ///
 /// # Errors
