@@ -128,8 +128,9 @@ fn operations_on_the_made_up_picture_are_exact() {
     assert_eq!(checked, 26);
 }
 
-/// The golden JPEG files: at most 6 levels off Pillow's pixels anywhere, and less than a quarter on average. (The
-/// decoder rounds its transform and chroma interpolation another way; 4:2:0 edges show it most.)
+/// The golden JPEG files: at most 6 levels off Pillow's pixels anywhere and less than a quarter on average, all but one
+/// at most 4. The decoder rounds its transform and its chroma interpolation another way than libjpeg-turbo; edges of
+/// 4:2:0 colour show it most.
 #[test]
 fn jpeg_files_decode_as_by_libjpeg_turbo() {
     let folder = fixtures().join("jpeg");
