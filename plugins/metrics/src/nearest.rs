@@ -66,6 +66,7 @@ pub fn nearest(
     assert!(count > 0, "no neighbour is asked for");
     let width = train.width().max(1);
     let chunk = (CHUNK_BYTES / (4 * width)).next_multiple_of(PACK);
+    let squares: Vec<f64> = tests.par_chunks_exact(width).map(square).collect();
     let mut found: Vec<BinaryHeap<Neighbour>> = vec![BinaryHeap::new(); tests.len() / width];
     for start in (0..train.rows()).step_by(chunk) {
         let features = train.read(start..train.rows().min(start + chunk))?;
@@ -76,12 +77,13 @@ pub fn nearest(
             .collect();
         tests
             .par_chunks(TILE * width)
+            .zip(squares.par_chunks(TILE))
             .zip(found.par_chunks_mut(TILE))
             .for_each_init(
                 || vec![0.0f32; TILE * PACK],
-                |products, (tests, found)| {
+                |products, ((tests, squares), found)| {
                     for piece in &pieces {
-                        piece.search(tests, width, count, products, found);
+                        piece.search(tests, squares, count, products, found);
                     }
                 },
             );
@@ -113,15 +115,16 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// Takes what is near `tests` into `found`.
+    /// Takes what is near `tests`, whose squared lengths are `squares`, into `found`.
     fn search(
         &self,
         tests: &[f32],
-        width: usize,
+        squares: &[f64],
         count: usize,
         products: &mut [f32],
         found: &mut [BinaryHeap<Neighbour>],
     ) {
+        let width = self.packed.k();
         let rows = Rows::dense(tests, width);
         multiply_packed(
             found.len(),
@@ -133,9 +136,9 @@ impl<'a> Piece<'a> {
         );
         // Twice the error of a product relative to both lengths, with two units to spare for the sums around it.
         let slack = 2.0 * (width + 2) as f64 * (0.5f64).powi(24);
-        let tests = tests.chunks_exact(width);
-        for ((test, products), found) in tests.zip(products.chunks(PACK)).zip(found) {
-            let test_square = square(test);
+        let tests = tests.chunks_exact(width).zip(squares);
+        for (((test, &test_square), products), found) in tests.zip(products.chunks(PACK)).zip(found)
+        {
             let mut farthest = bound(found, count);
             for (i, (&product, &train_square)) in products.iter().zip(&self.squares).enumerate() {
                 let estimate = test_square + train_square - 2.0 * f64::from(product);
