@@ -81,10 +81,11 @@ fn check(name: &str, case: &str) {
     let calibrated = reference.tensors(&file("_calibrated.safetensors"));
     let mut own = parameters.clone();
     for i in 0..own.specs().len() {
-        if let Some(buffer) = calibrated.get(&format!("buffer.{}", own.specs()[i].name)) {
-            if own.specs()[i].role == Role::Statistic {
-                own.floats_mut(i).copy_from_slice(&buffer.floats());
-            }
+        let spec = own.specs()[i].clone();
+        if let Some(buffer) = calibrated.get(&format!("buffer.{}", spec.name))
+            && spec.role == Role::Statistic
+        {
+            own.floats_mut(i).copy_from_slice(&buffer.floats());
         }
     }
     executor.forward(&mut own, images, Mode::Infer, &mut features);
