@@ -283,8 +283,8 @@ mod tests {
         for set in [&memory, &disk] {
             assert_eq!((set.rows(), set.width()), (3, 2));
             assert_eq!(set.labels(), Some(&[0, 1, 2][..]));
-            assert_eq!(set.read(1..3).as_vec(), [3.0, 4.0, 5.0, -6.5]);
-            assert!(set.read(2..2).as_vec().is_empty());
+            assert_eq!(*tensor::values(&set.read(1..3)), [3.0, 4.0, 5.0, -6.5]);
+            assert!(tensor::values(&set.read(2..2)).is_empty());
         }
         fs::remove_dir_all(&folder).unwrap();
     }
