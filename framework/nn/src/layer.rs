@@ -2,8 +2,7 @@
 //!
 //! A layer is planned for one batch shape and keeps no tensor of its own, only figures for each channel: what it must
 //! remember from forward to backward lies in `saved`, what it needs only during a pass in `scratch`, both slices of the
-//! executor's arena. Tensors between
-//! layers are `[batch, height, width, channels]`.
+//! executor's arena. Tensors between layers are `[batch, height, width, channels]`.
 //!
 //! Results must not depend on the number of threads: work is cut into the fixed slices of [`slices`], each slice has
 //! its own partial sums, and partial sums are added in slice order.
