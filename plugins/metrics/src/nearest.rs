@@ -100,6 +100,7 @@ struct Piece<'a> {
     first: usize,
     packed: Packed,
     squares: Vec<f64>,
+    lengths: Vec<f64>,
 }
 
 impl<'a> Piece<'a> {
@@ -107,11 +108,13 @@ impl<'a> Piece<'a> {
         let rows = features.len() / width;
         let mut packed = Packed::new(Level::current(), width, rows);
         packed.set_transposed(features, width, None);
+        let squares: Vec<f64> = features.chunks_exact(width).map(square).collect();
         Self {
             features,
             first,
             packed,
-            squares: features.chunks_exact(width).map(square).collect(),
+            lengths: squares.iter().map(|square| square.sqrt()).collect(),
+            squares,
         }
     }
 
@@ -140,9 +143,13 @@ impl<'a> Piece<'a> {
         for (((test, &test_square), products), found) in tests.zip(products.chunks(PACK)).zip(found)
         {
             let mut farthest = bound(found, count);
-            for (i, (&product, &train_square)) in products.iter().zip(&self.squares).enumerate() {
+            // The root of each pair's product would cost more than all the rest.
+            let slack = slack * test_square.sqrt();
+            let trains = self.squares.iter().zip(&self.lengths);
+            for (i, (&product, (&train_square, &length))) in products.iter().zip(trains).enumerate()
+            {
                 let estimate = test_square + train_square - 2.0 * f64::from(product);
-                if estimate - slack * (test_square * train_square).sqrt() > farthest {
+                if estimate - slack * length > farthest {
                     continue;
                 }
                 let neighbour = Neighbour {
