@@ -61,7 +61,8 @@ pub trait Dataset: Send + Sync {
     /// The class of a sample, where there are classes.
     fn label(&self, sample: usize) -> Option<u32>;
 
-    /// A name for a sample that a person can find it by, such as its path.
+    /// A name for a sample that a person can find it by: its path within the set, so that logs and checkpoints are the
+    /// same wherever the set lies.
     fn name(&self, sample: usize) -> String;
 
     /// Reads and decodes a sample.

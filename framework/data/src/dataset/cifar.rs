@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Dataset, LoadError, OpenError,
-    file::{DataFile, FETCH},
+    file::{DataFile, FETCH, file_name},
 };
 use crate::image::Image;
 
@@ -157,7 +157,7 @@ impl Dataset for Cifar {
         let mut record = sample;
         for (path, records) in &self.files {
             if record < *records {
-                return format!("{}#{record}", path.display());
+                return format!("{}#{record}", file_name(path));
             }
             record -= records;
         }

@@ -124,3 +124,11 @@ pub(super) fn reason(error: &std::io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+/// The last part of a path, for the names of samples.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}

@@ -135,11 +135,14 @@ impl Dataset for ImageFolder {
     }
 
     fn name(&self, sample: usize) -> String {
-        self.path(sample).display().to_string()
+        self.samples[sample].0.display().to_string()
     }
 
     fn load(&self, sample: usize) -> Result<Image, LoadError> {
-        decode::read(&self.path(sample), self.orientation)
+        decode::read(&self.path(sample), self.orientation).map_err(|error| LoadError {
+            name: self.name(sample),
+            ..error
+        })
     }
 
     fn fingerprint(&self) -> Result<String, LoadError> {

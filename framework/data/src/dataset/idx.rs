@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{
     Dataset, LoadError, OpenError,
-    file::{DataFile, FETCH},
+    file::{DataFile, FETCH, file_name},
 };
 use crate::image::Image;
 
@@ -82,7 +82,7 @@ impl Idx {
         let labels = file.rest(u64::from(count))?;
         let classes = usize::from(labels.iter().max().copied().unwrap_or(0)) + 1;
         Ok(Self {
-            name: images.display().to_string(),
+            name: file_name(images),
             classes: (0..classes).map(|class| class.to_string()).collect(),
             width: width as usize,
             height: height as usize,
