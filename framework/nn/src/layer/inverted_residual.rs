@@ -28,6 +28,8 @@ use crate::{
 };
 
 mod backward;
+mod expanded;
+mod filter_back;
 mod forward;
 mod gate;
 pub(super) mod norm;

@@ -1,0 +1,136 @@
+//! Statistics of the expanded tensor: step 1 of [`forward`](super::forward), with the tensor itself where the input is
+//! wide, and from the moments of the input where it is narrow.
+
+use super::{InvertedResidual, Place, each, place::product};
+use crate::{
+    kernel::{
+        elementwise::Sum,
+        gemm::{Epilogue, Right, gemm, gemm_tn, pack_transposed, packed_len},
+    },
+    network::Activation,
+    parameter::Parameters,
+};
+
+/// Input pixels of a chunk of the moments.
+const MOMENTS_CHUNK: usize = 784;
+
+impl InvertedResidual {
+    /// The expanded tensor itself, and its statistics.
+    pub(super) fn expand(
+        &mut self,
+        parameters: &mut Parameters,
+        kept: Place,
+        scratch: Place,
+        x: &[f32],
+    ) {
+        let (k, n, level) = (self.input.channels, self.hidden, self.level);
+        let image = self.input.height * self.input.width;
+        let place = self.expand.clone().expect("a stored block expands");
+        // SAFETY: the map gives this memory to the packed weights alone.
+        let packed = unsafe { scratch.slice(self.memory.packed_expand, packed_len(k, n)) };
+        pack_transposed(level, k, n, &parameters.values()[place], k, None, packed);
+        let (packed, out) = (Place::new(packed), kept.from(self.memory.expanded));
+        each(&mut self.parts, |part| {
+            part.clear();
+            for i in part.images.clone() {
+                let e = Epilogue {
+                    sum: part.image[0].as_mut_ptr(),
+                    squares: part.image[1].as_mut_ptr(),
+                    ..Epilogue::SET
+                };
+                let x = &x[i * image * k..(i + 1) * image * k];
+                // SAFETY: the image's own rows of the tensor.
+                unsafe {
+                    let (b, c) = (Right::Packed(packed.at(0)), out.at(i * image * n));
+                    gemm(level, image, k, n, x.as_ptr(), k, b, c, n, &e);
+                }
+                part.flush();
+            }
+        });
+        let sums = self.parts.iter().map(|part| &part.sums);
+        self.norms[0].take_sums((self.batch * image) as f64, sums, parameters);
+    }
+
+    /// Mean and covariance of the input channels.
+    pub(super) fn take_moments(&mut self, x: &[f32], scratch: Place) {
+        let (k, level) = (self.input.channels, self.level);
+        let image = self.input.height * self.input.width;
+        let (chunks, chunk) = (scratch.from(self.memory.chunks), self.memory.chunk);
+        let (ones, zeros) = (&self.ones, &self.zeros);
+        each(&mut self.parts, |part| {
+            part.gram.fill(0.0);
+            part.clear_image();
+            // SAFETY: the slice's own chunk buffer.
+            let gram = unsafe { chunks.slice(part.index * chunk, k * k) };
+            for i in part.images.clone() {
+                gram.fill(0.0);
+                let x = &x[i * image * k..(i + 1) * image * k];
+                for x in x.chunks(MOMENTS_CHUNK * k) {
+                    let rows = x.len() / k;
+                    // SAFETY: sizes of the slices; the sums are padded.
+                    unsafe {
+                        let p = x.as_ptr();
+                        gemm_tn(level, rows, k, k, p, k, p, k, gram.as_mut_ptr(), k);
+                        level.run(Sum {
+                            rows,
+                            channels: k,
+                            end: k,
+                            from: p,
+                            from_row: k,
+                            scale: ones.as_ptr(),
+                            shift: zeros.as_ptr(),
+                            activation: Activation::Identity,
+                            sum: part.image[0].as_mut_ptr(),
+                        });
+                    }
+                }
+                let (products, sums) = part.gram.split_at_mut(k * k);
+                for (sum, value) in products.iter_mut().zip(gram.iter()) {
+                    *sum += f64::from(*value);
+                }
+                for (sum, value) in sums.iter_mut().zip(&mut part.image[0]) {
+                    *sum += f64::from(*value);
+                    *value = 0.0;
+                }
+            }
+        });
+        let count = (self.batch * image) as f64;
+        let total = |e: usize| self.parts.iter().map(|part| part.gram[e]).sum::<f64>() / count;
+        for (j, mean) in self.input_mean.iter_mut().enumerate() {
+            *mean = total(k * k + j);
+        }
+        // Means are subtracted in double precision: what is left may be much smaller than either.
+        for e in 0..k * k {
+            let product = self.input_mean[e / k] * self.input_mean[e % k];
+            self.covariance[e] = (total(e) - product) as f32;
+        }
+    }
+
+    /// W · covariance, `[hidden, input]`; it is needed for the variances, and again in backward.
+    pub(super) fn weighted_moments(&self, weight: &[f32], kept: Place) {
+        let (k, n) = (self.input.channels, self.hidden);
+        // SAFETY: the map gives this memory to the moments alone.
+        let moments = unsafe { kept.slice(self.memory.moments, n * k) };
+        product(self.level, [n, k, k], weight, &self.covariance, moments);
+    }
+
+    pub(super) fn moments_of_expanded(&mut self, parameters: &mut Parameters, kept: Place) {
+        let (k, n) = (self.input.channels, self.hidden);
+        let place = self.expand.clone().expect("called for blocks that expand");
+        self.weighted_moments(&parameters.values()[place.clone()], kept);
+        // SAFETY: as in `weighted_moments`.
+        let moments = unsafe { kept.slice(self.memory.moments, n * k) };
+        let mut result = vec![(0.0, 0.0); n];
+        for (c, (mean, variance)) in result.iter_mut().enumerate() {
+            let weight = &parameters.values()[place.start + c * k..][..k];
+            for j in 0..k {
+                let w = f64::from(weight[j]);
+                *mean += w * self.input_mean[j];
+                *variance += w * f64::from(moments[c * k + j]);
+            }
+            *variance = variance.max(0.0);
+        }
+        let count = (self.batch * self.input.height * self.input.width) as f64;
+        self.norms[0].take_batch(count, |c| result[c], parameters);
+    }
+}
