@@ -79,6 +79,11 @@ enum Verb {
         /// Its name in experiment files
         name: String,
     },
+    /// Make the report of a run again
+    Report {
+        /// The run's folder, such as `runs/quickstart`
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -121,7 +126,10 @@ pub fn main() -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        act(Cli::parse().verb)
+        let verb = Cli::parse().verb;
+        smallfry_nn::kernel::simd::Level::detect()
+            .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
+        act(verb)
     });
     match ending {
         Ok(Ok(output)) => print(&output),
@@ -170,6 +178,10 @@ fn act(verb: Verb) -> Result<String, Refusal> {
             json,
         } => list::list(kind.as_deref(), verbose, json),
         Verb::Describe { name } => describe::describe(&name),
+        Verb::Report { folder } => {
+            let page = crate::report::report(&folder)?;
+            Ok(format!("{}\n", page.display()))
+        }
     }
 }
 

@@ -185,6 +185,25 @@ fn usage_is_checked() {
 }
 
 #[test]
+fn the_instruction_set_must_be_there() {
+    let output = command(&fixtures(), &["list"])
+        .env("SMALLFRY_SIMD", "mmx")
+        .output()
+        .expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("`SMALLFRY_SIMD` is `mmx`, but this processor has: "),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_report_wants_a_run() {
+    assert!(mistake(&["report", "."]).contains("holds no run"));
+}
+
+#[test]
 fn a_reader_that_stops_is_no_error() {
     let mut child = command(&fixtures(), &["list", "--verbose"])
         .stdout(Stdio::piped())
