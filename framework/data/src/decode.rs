@@ -12,8 +12,9 @@ use std::{
     path::Path,
 };
 
-use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegDecoder};
 
+use self::jpeg::Jpeg;
 use crate::{buffer, dataset::LoadError, image::Image};
 
 mod jpeg;
@@ -102,29 +103,16 @@ fn decode_bytes(bytes: &[u8], orientation: Orientation) -> Result<Image, String>
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         return Err("is cut short".into());
     }
+    if format == ImageFormat::Jpeg
+        && let Some(image) = decode_jpeg(bytes, orientation)?
+    {
+        return Ok(image);
+    }
     let mut reader = reader;
     reader.no_limits();
     let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
     let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 {
-        return Err("has no pixels".into());
-    }
-    if pixels > MOST_PIXELS {
-        return Err(format!(
-            "has {width} x {height} pixels, more than {MOST_PIXELS} in all"
-        ));
-    }
-    let bounded = matches!(
-        format,
-        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Gif | ImageFormat::Bmp
-    );
-    if bounded && pixels / PIXELS_A_BYTE > bytes.len() as u64 {
-        return Err(format!(
-            "claims {width} x {height} pixels, which its {} bytes cannot hold",
-            bytes.len()
-        ));
-    }
+    check_size(format, width, height, bytes.len())?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MOST_WORK);
     decoder
@@ -143,6 +131,49 @@ fn decode_bytes(bytes: &[u8], orientation: Orientation) -> Result<Image, String>
         .map_err(|error| error.to_string())?;
     let image = to_rgb(raw, color, width, height)?;
     Ok(turned(image, turn))
+}
+
+/// Refuses pictures without pixels, and those too large for this program or for their file of `length` bytes.
+fn check_size(format: ImageFormat, width: u32, height: u32, length: usize) -> Result<(), String> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err("has no pixels".into());
+    }
+    if pixels > MOST_PIXELS {
+        return Err(format!(
+            "has {width} x {height} pixels, more than {MOST_PIXELS} in all"
+        ));
+    }
+    let bounded = matches!(
+        format,
+        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Gif | ImageFormat::Bmp
+    );
+    if bounded && pixels / PIXELS_A_BYTE > length as u64 {
+        return Err(format!(
+            "claims {width} x {height} pixels, which its {} bytes cannot hold",
+            length
+        ));
+    }
+    Ok(())
+}
+
+/// Decodes the kinds of JPEG files that this crate decodes itself; there is no image for the others.
+fn decode_jpeg(bytes: &[u8], orientation: Orientation) -> Result<Option<Image>, String> {
+    let Some(jpeg) = Jpeg::open(bytes) else {
+        return Ok(None);
+    };
+    let (width, height) = jpeg.dimensions();
+    check_size(ImageFormat::Jpeg, width, height, bytes.len())?;
+    if jpeg.work() > MOST_WORK {
+        return Ok(None);
+    }
+    let turn = match orientation {
+        Orientation::AsStored => image::metadata::Orientation::NoTransforms,
+        Orientation::Upright => JpegDecoder::new(Cursor::new(bytes))
+            .and_then(|mut decoder| decoder.orientation())
+            .map_err(|error| error.to_string())?,
+    };
+    Ok(jpeg.decode().map(|image| turned(image, turn)))
 }
 
 /// Eight-bit RGB of whatever the decoder returned; alpha is dropped.
