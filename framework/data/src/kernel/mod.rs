@@ -105,3 +105,26 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// Does the same with AVX2 at most, for kernels that come in short bursts between other work: there the wider
+/// registers cost more than they gain.
+macro_rules! dispatch_narrow {
+    ($(#[$attribute:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
+        $(#[$attribute])*
+        pub fn $name($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+                fn avx2($($argument: $type),*) {
+                    $body($($argument),*)
+                }
+                if $crate::kernel::Level::current() >= $crate::kernel::Level::Avx2 {
+                    // SAFETY: the level is only ever one that the machine was found to have.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            $body($($argument),*)
+        }
+    };
+}
+pub(crate) use dispatch_narrow;

@@ -3,7 +3,7 @@
 //! The conversion from YCbCr has 16 fraction bits and libjpeg's rounding. Four inks are taken for inverted, as Adobe
 //! writes them and Pillow assumes, and become RGB by Pillow's division by 255.
 
-use crate::kernel::dispatch;
+use crate::kernel::dispatch_narrow;
 
 /// What the components of a picture stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,22 +38,22 @@ impl Space {
     }
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Grey pixels.
     pub fn repeat(grey: &[u8], out: &mut [u8]) = repeat_row;
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Three planes, one after the other in each pixel.
     pub fn interleave(r: &[u8], g: &[u8], b: &[u8], out: &mut [u8]) = interleave_row;
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Pixels of luma and colour differences.
     pub fn ycbcr(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) = ycbcr_row;
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Puts black over three inks, all inverted.
     pub fn darken(black: &[u8], out: &mut [u8]) = darken_row;
 }

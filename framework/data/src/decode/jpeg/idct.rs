@@ -6,7 +6,7 @@
 
 use std::num::Wrapping;
 
-use crate::kernel::dispatch;
+use crate::kernel::dispatch_narrow;
 
 /// Fraction bits of the constants.
 const FRACTION: usize = 13;
@@ -21,7 +21,7 @@ const fn constant(value: f64) -> Word {
     Wrapping((value * (1 << FRACTION) as f64 + 0.5) as i32)
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Turns a row of blocks of coefficients, `[blocks, 8, 8]` in natural order, into eight rows of samples with
     /// `stride` bytes from one to the next.
     pub fn inverse_row(coefficients: &[i16], quantization: &[u16; 64], samples: &mut [u8], stride: usize) = row;
@@ -30,42 +30,73 @@ dispatch! {
 #[inline(always)]
 fn row(coefficients: &[i16], quantization: &[u16; 64], samples: &mut [u8], stride: usize) {
     for (index, block) in coefficients.as_chunks::<64>().0.iter().enumerate() {
-        let at = 8 * index;
-        if block[1..].iter().fold(0, |all, &value| all | value) == 0 {
-            let value = i32::from(block[0].wrapping_mul(quantization[0] as i16));
-            let value = (((value << KEPT) + 16) >> (KEPT + 3)) + 128;
-            let value = value.clamp(0, 255) as u8;
-            for y in 0..8 {
-                samples[y * stride + at..][..8].fill(value);
+        let samples = &mut samples[8 * index..];
+        match extent(block) {
+            Extent::Constant => {
+                let value = i32::from(block[0].wrapping_mul(quantization[0] as i16));
+                let value = (((value << KEPT) + 16) >> (KEPT + 3)) + 128;
+                let value = value.clamp(0, 255) as u8;
+                for y in 0..8 {
+                    samples[y * stride..][..8].fill(value);
+                }
             }
-            continue;
-        }
-        let out = inverse(block, quantization);
-        for (y, line) in out.iter().enumerate() {
-            samples[y * stride + at..][..8].copy_from_slice(line);
+            Extent::Low => inverse::<4>(block, quantization, samples, stride),
+            Extent::Full => inverse::<8>(block, quantization, samples, stride),
         }
     }
 }
 
-/// The samples of one block.
+/// Where a block has coefficients.
+enum Extent {
+    /// At most in the first place.
+    Constant,
+    /// Only in the first four rows and columns.
+    Low,
+    Full,
+}
+
 #[inline(always)]
-fn inverse(block: &[i16; 64], quantization: &[u16; 64]) -> [[u8; 8]; 8] {
+fn extent(block: &[i16; 64]) -> Extent {
+    let (mut upper, mut lower) = ([0; 8], [0; 8]);
+    for k in 0..4 {
+        for x in 0..8 {
+            upper[x] |= block[8 * k + x];
+            lower[x] |= block[32 + 8 * k + x];
+        }
+    }
+    let any = |values: &[i16]| values.iter().fold(0, |all, &value| all | value) != 0;
+    if any(&lower) || any(&upper[4..]) {
+        Extent::Full
+    } else if any(&upper[1..4]) || (block[8] | block[16] | block[24]) != 0 {
+        Extent::Low
+    } else {
+        Extent::Constant
+    }
+}
+
+/// Puts down the samples of one block, of which only the first `N` rows and columns have coefficients.
+#[inline(always)]
+fn inverse<const N: usize>(
+    block: &[i16; 64],
+    quantization: &[u16; 64],
+    samples: &mut [u8],
+    stride: usize,
+) {
     let mut words = [[Wrapping(0); 8]; 8];
-    for k in 0..8 {
+    for k in 0..N {
         for x in 0..8 {
             let value = block[8 * k + x].wrapping_mul(quantization[8 * k + x] as i16);
             words[k][x] = Wrapping(i32::from(value));
         }
     }
-    let words = transposed(&pass::<{ FRACTION - KEPT }>(&words));
-    let words = transposed(&pass::<{ FRACTION + KEPT + 3 }>(&words));
-    let mut out = [[0; 8]; 8];
-    for y in 0..8 {
-        for x in 0..8 {
-            out[y][x] = (words[y][x].0 + 128).clamp(0, 255) as u8;
+    let words = transposed(&pass::<N, { FRACTION - KEPT }>(&words));
+    let words = transposed(&pass::<N, { FRACTION + KEPT + 3 }>(&words));
+    for (y, words) in words.iter().enumerate() {
+        let out: &mut [u8] = &mut samples[y * stride..][..8];
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = (word.0 + 128).clamp(0, 255) as u8;
         }
     }
-    out
 }
 
 /// Exchanges rows and columns.
@@ -131,12 +162,12 @@ fn transpose_quarter(from: &[[Word; 8]; 8], to: &mut [[Word; 8]; 8], y: usize, x
     }
 }
 
-/// The transform of all columns, rounded to `SHIFT` fewer bits.
+/// The transform of all columns, whose words from the `N`th on are zero, rounded to `SHIFT` fewer bits.
 #[inline(always)]
-fn pass<const SHIFT: usize>(words: &[[Word; 8]; 8]) -> [[Word; 8]; 8] {
+fn pass<const N: usize, const SHIFT: usize>(words: &[[Word; 8]; 8]) -> [[Word; 8]; 8] {
     let mut out = [[Wrapping(0); 8]; 8];
     for x in 0..8 {
-        let at = |k: usize| words[k][x];
+        let at = |k: usize| if k < N { words[k][x] } else { Wrapping(0) };
         // The even half: a rotation and a butterfly.
         let turn = (at(2) + at(6)) * constant(0.541196100);
         let low = turn - at(6) * constant(1.847759065);

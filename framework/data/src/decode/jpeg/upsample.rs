@@ -4,19 +4,19 @@
 //! rounding alternates from sample to sample, so that it does not drift; which one rounds up is libjpeg's choice.
 //! Neighbours beyond the edge are the edge itself.
 
-use crate::kernel::dispatch;
+use crate::kernel::dispatch_narrow;
 
-dispatch! {
+dispatch_narrow! {
     /// Doubles a row in width: `[n]` to `[2 n]`.
     pub fn double_width(row: &[u8], out: &mut [u8]) = width;
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Mixes a row with the `other` one, nearer to the upper edge (`bias` 1) or the lower one (`bias` 2).
     pub fn mix_rows(row: &[u8], other: &[u8], bias: u16, out: &mut [u8]) = mix;
 }
 
-dispatch! {
+dispatch_narrow! {
     /// Doubles a row in width after mixing it with the `other` one; `sums` is scratch.
     pub fn double_both(row: &[u8], other: &[u8], sums: &mut Vec<u16>, out: &mut [u8]) = both;
 }
