@@ -31,66 +31,45 @@ dispatch_narrow! {
 fn row(coefficients: &[i16], quantization: &[u16; 64], samples: &mut [u8], stride: usize) {
     for (index, block) in coefficients.as_chunks::<64>().0.iter().enumerate() {
         let samples = &mut samples[8 * index..];
-        match extent(block) {
-            Extent::Constant => {
-                let value = i32::from(block[0].wrapping_mul(quantization[0] as i16));
-                let value = (((value << KEPT) + 16) >> (KEPT + 3)) + 128;
-                let value = value.clamp(0, 255) as u8;
-                for y in 0..8 {
-                    samples[y * stride..][..8].fill(value);
-                }
+        if is_constant(block) {
+            let value = i32::from(block[0].wrapping_mul(quantization[0] as i16));
+            let value = (((value << KEPT) + 16) >> (KEPT + 3)) + 128;
+            let value = value.clamp(0, 255) as u8;
+            for y in 0..8 {
+                samples[y * stride..][..8].fill(value);
             }
-            Extent::Low => inverse::<4>(block, quantization, samples, stride),
-            Extent::Full => inverse::<8>(block, quantization, samples, stride),
+        } else {
+            inverse(block, quantization, samples, stride);
         }
     }
 }
 
-/// Where a block has coefficients.
-enum Extent {
-    /// At most in the first place.
-    Constant,
-    /// Only in the first four rows and columns.
-    Low,
-    Full,
-}
-
+/// Whether all coefficients but the first are zero.
 #[inline(always)]
-fn extent(block: &[i16; 64]) -> Extent {
-    let (mut upper, mut lower) = ([0; 8], [0; 8]);
-    for k in 0..4 {
+fn is_constant(block: &[i16; 64]) -> bool {
+    // Whole rows first, which makes whole vectors.
+    let mut columns = [0; 8];
+    for k in 1..8 {
         for x in 0..8 {
-            upper[x] |= block[8 * k + x];
-            lower[x] |= block[32 + 8 * k + x];
+            columns[x] |= block[8 * k + x];
         }
     }
     let any = |values: &[i16]| values.iter().fold(0, |all, &value| all | value) != 0;
-    if any(&lower) || any(&upper[4..]) {
-        Extent::Full
-    } else if any(&upper[1..4]) || (block[8] | block[16] | block[24]) != 0 {
-        Extent::Low
-    } else {
-        Extent::Constant
-    }
+    !any(&columns) && !any(&block[1..8])
 }
 
-/// Puts down the samples of one block, of which only the first `N` rows and columns have coefficients.
+/// Puts down the samples of one block.
 #[inline(always)]
-fn inverse<const N: usize>(
-    block: &[i16; 64],
-    quantization: &[u16; 64],
-    samples: &mut [u8],
-    stride: usize,
-) {
+fn inverse(block: &[i16; 64], quantization: &[u16; 64], samples: &mut [u8], stride: usize) {
     let mut words = [[Wrapping(0); 8]; 8];
-    for k in 0..N {
+    for k in 0..8 {
         for x in 0..8 {
             let value = block[8 * k + x].wrapping_mul(quantization[8 * k + x] as i16);
             words[k][x] = Wrapping(i32::from(value));
         }
     }
-    let words = transposed(&pass::<N, { FRACTION - KEPT }>(&words));
-    let words = transposed(&pass::<N, { FRACTION + KEPT + 3 }>(&words));
+    let words = transposed(&pass::<{ FRACTION - KEPT }>(&words));
+    let words = transposed(&pass::<{ FRACTION + KEPT + 3 }>(&words));
     for (y, words) in words.iter().enumerate() {
         let out: &mut [u8] = &mut samples[y * stride..][..8];
         for (out, word) in out.iter_mut().zip(words) {
@@ -162,12 +141,12 @@ fn transpose_quarter(from: &[[Word; 8]; 8], to: &mut [[Word; 8]; 8], y: usize, x
     }
 }
 
-/// The transform of all columns, whose words from the `N`th on are zero, rounded to `SHIFT` fewer bits.
+/// The transform of all columns, rounded to `SHIFT` fewer bits.
 #[inline(always)]
-fn pass<const N: usize, const SHIFT: usize>(words: &[[Word; 8]; 8]) -> [[Word; 8]; 8] {
+fn pass<const SHIFT: usize>(words: &[[Word; 8]; 8]) -> [[Word; 8]; 8] {
     let mut out = [[Wrapping(0); 8]; 8];
     for x in 0..8 {
-        let at = |k: usize| if k < N { words[k][x] } else { Wrapping(0) };
+        let at = |k: usize| words[k][x];
         // The even half: a rotation and a butterfly.
         let turn = (at(2) + at(6)) * constant(0.541196100);
         let low = turn - at(6) * constant(1.847759065);
