@@ -29,7 +29,7 @@ use self::{
 use crate::image::Image;
 
 /// The most scans that are decoded; a file can ask for the whole picture's work with each few bytes of a scan.
-const MOST_SCANS: usize = 256;
+const MOST_SCANS: usize = 100;
 
 /// A file read up to its first scan.
 pub(super) struct Jpeg<'a> {
