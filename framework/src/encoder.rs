@@ -19,6 +19,25 @@ pub struct ImageBatch {
     pub values: Vec<f32>,
 }
 
+impl ImageBatch {
+    /// The images of some rows, in their order.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn pick(&self, rows: &[usize]) -> Self {
+        let size = self.height * self.width * 3;
+        let mut values = Vec::with_capacity(rows.len() * size);
+        for &row in rows {
+            values.extend_from_slice(&self.values[row * size..(row + 1) * size]);
+        }
+        Self {
+            batch: rows.len(),
+            values,
+            ..*self
+        }
+    }
+}
+
 /// A backbone with a head on it.
 pub trait Encoder {
     /// Width of the embeddings.

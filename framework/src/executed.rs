@@ -1,9 +1,8 @@
 //! The encoder of a described network: parameters and executor outside dfdx, one tape operation for a pass.
 //!
 //! dfdx sees the embeddings only. Their gradient comes back through the operation's closure, which runs the executor's
-//! backward and adds to the gradients of the parameters. The executor remembers one pass; where an objective makes
-//! several before it goes backward, the closure of an older one runs its pass again first, so any order is right and the
-//! usual one (forward, backward) costs nothing.
+//! backward and adds to the gradients of the parameters. An executor remembers one pass; where an objective makes
+//! several before it goes backward, each has an executor of its own, which is free again once its closure is gone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,8 +30,9 @@ pub struct Classifier {
 
 /// The encoder of a described network.
 pub struct Executed {
-    width: usize,
-    executor: Arc<Mutex<Executor>>,
+    network: Network,
+    /// The first also runs the passes that keep nothing.
+    executors: Vec<Arc<Mutex<Executor>>>,
     parameters: Arc<Mutex<Parameters>>,
 }
 
@@ -60,56 +60,72 @@ impl Executed {
             }));
         }
         Self {
-            width: body.width(),
             parameters: Arc::new(Mutex::new(Parameters::initialised(&body, seed))),
-            executor: Arc::new(Mutex::new(Executor::new(body))),
+            executors: vec![Arc::new(Mutex::new(Executor::new(body.clone())))],
+            network: body,
         }
     }
 
-    /// Runs `images` forward; the embeddings and the number of the pass.
-    fn forward(&mut self, images: &ImageBatch, mode: Mode) -> (Plain<Features>, u64) {
-        let mut features = vec![0.0; images.batch * self.width];
-        let mut executor = lock(&self.executor);
-        executor.forward(
+    /// An executor whose pass nobody awaits: the closure of a pass holds its executor.
+    fn idle(&mut self) -> Arc<Mutex<Executor>> {
+        let idle = self
+            .executors
+            .iter()
+            .find(|executor| Arc::strong_count(executor) == 1);
+        match idle {
+            Some(executor) => executor.clone(),
+            None => {
+                let executor = Arc::new(Mutex::new(Executor::new(self.network.clone())));
+                self.executors.push(executor.clone());
+                executor
+            }
+        }
+    }
+
+    /// Runs `images` forward on `executor`.
+    fn forward(
+        &self,
+        executor: &Mutex<Executor>,
+        images: &ImageBatch,
+        mode: Mode,
+    ) -> Plain<Features> {
+        let mut features = vec![0.0; images.batch * self.width()];
+        lock(executor).forward(
             &mut lock(&self.parameters),
             view(images),
             mode,
             &mut features,
         );
-        let embeddings = import(features, (images.batch, self.width));
-        (embeddings, executor.passes())
+        import(features, (images.batch, self.width()))
     }
 }
 
 impl Encoder for Executed {
     fn width(&self) -> usize {
-        self.width
+        self.network.width()
     }
 
     fn train(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Traced<Features> {
-        let (embeddings, pass) = self.forward(images, Mode::Train { draw });
-        let (executor, parameters) = (self.executor.clone(), self.parameters.clone());
+        let executor = self.idle();
+        let embeddings = self.forward(&executor, images, Mode::Train { draw });
+        let parameters = self.parameters.clone();
         let (images, own) = (images.clone(), embeddings.clone());
         let mut tape = OwnedTape::default();
         tape.add_backward_op(move |gradients| {
             let gradient = gradient(gradients, &own)?;
-            let (mut executor, mut parameters) = (lock(&executor), lock(&parameters));
-            if executor.passes() != pass {
-                let mut features = vec![0.0; gradient.len()];
-                executor.replay(&mut parameters, view(&images), draw, &mut features);
-            }
-            executor.backward(&mut parameters, view(&images), &gradient, None);
+            let mut parameters = lock(&parameters);
+            lock(&executor).backward(&mut parameters, view(&images), &gradient, None);
             Ok(())
         });
         embeddings.put_tape(tape)
     }
 
     fn momentum(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Plain<Features> {
-        self.forward(images, Mode::Momentum { draw }).0
+        self.forward(&self.executors[0], images, Mode::Momentum { draw })
     }
 
     fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
-        self.forward(images, Mode::Infer).0
+        self.forward(&self.executors[0], images, Mode::Infer)
     }
 
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
@@ -258,6 +274,7 @@ mod tests {
             .zip(other.parameters().gradients())
             .all(|(a, b)| a == b);
         assert!(close);
+        assert_eq!((one.executors.len(), other.executors.len()), (1, 2));
         assert_eq!(
             one.parameters().statistics(),
             other.parameters().statistics()

@@ -57,8 +57,7 @@ pub struct Executor {
     network: Network,
     train: Option<Plan>,
     forward: Option<Plan>,
-    /// Number of `Train` passes so far, and the mode of the last.
-    passes: u64,
+    /// The mode of the last `Train` pass.
     last: Mode,
 }
 
@@ -76,7 +75,6 @@ impl Executor {
             network,
             train: None,
             forward: None,
-            passes: 0,
             last: Mode::Infer,
         }
     }
@@ -84,12 +82,6 @@ impl Executor {
     /// The network that it runs.
     pub fn network(&self) -> &Network {
         &self.network
-    }
-
-    /// Number of `Train` passes so far. Backward belongs to the last of them only: who holds an older number must
-    /// [`replay`](Self::replay) that pass first.
-    pub fn passes(&self) -> u64 {
-        self.passes
     }
 
     /// Bytes of the tensors that the executor holds.
@@ -141,31 +133,11 @@ impl Executor {
         plan.check(&images, features.len());
         match purpose {
             Purpose::Train => {
-                self.passes += 1;
                 self.last = mode;
                 plan.train(parameters, images.values, mode, features, watch);
             }
             Purpose::Forward => plan.forget(parameters, images.values, mode, features, watch),
         }
-    }
-
-    /// Runs a `Train` pass once more, with the images and the draw of its first time, and leaves running statistics and
-    /// counters alone: how a pass that is no longer the last gets its backward.
-    ///
-    /// # Panics
-    /// As [`forward`](Self::forward).
-    pub fn replay(
-        &mut self,
-        parameters: &mut Parameters,
-        images: Images<'_>,
-        draw: u64,
-        features: &mut [f32],
-    ) {
-        let statistics = parameters.statistics().to_vec();
-        let counters = parameters.counters().to_vec();
-        self.forward(parameters, images, Mode::Train { draw }, features);
-        parameters.statistics_mut().copy_from_slice(&statistics);
-        parameters.counters_mut().copy_from_slice(&counters);
     }
 
     /// Adds the gradients of the last `Train` pass, given the gradient `[batch, width]` of its features; `images` are

@@ -638,58 +638,6 @@ fn the_reference_agrees_with_finite_differences() {
 }
 
 #[test]
-fn a_replayed_pass_gives_the_same_gradients_and_statistics() {
-    let network = network(vec![Block::ConvNorm(same(
-        "a",
-        [3, 8],
-        3,
-        1,
-        Activation::Relu,
-    ))]);
-    let mut numbers = Numbers(1);
-    let (first, second) = (numbers.take(2 * 25 * 3), numbers.take(4 * 36 * 3));
-    let gradient = numbers.take(16);
-    let one = Images {
-        batch: 2,
-        height: 5,
-        width: 5,
-        values: &first,
-    };
-    let two = Images {
-        batch: 4,
-        height: 6,
-        width: 6,
-        values: &second,
-    };
-    let mut executor = Executor::new(network.clone());
-    let mut features = vec![0.0; 32];
-    let mut direct = filled(&network, 2);
-    executor.forward(
-        &mut direct,
-        one,
-        Mode::Train { draw: 1 },
-        &mut features[..16],
-    );
-    executor.backward(&mut direct, one, &gradient, None);
-    let mut replayed = filled(&network, 2);
-    executor.forward(
-        &mut replayed,
-        one,
-        Mode::Train { draw: 1 },
-        &mut features[..16],
-    );
-    let pass = executor.passes();
-    executor.forward(&mut replayed, two, Mode::Train { draw: 2 }, &mut features);
-    assert_ne!(executor.passes(), pass);
-    let statistics = replayed.statistics().to_vec();
-    executor.replay(&mut replayed, one, 1, &mut features[..16]);
-    executor.backward(&mut replayed, one, &gradient, None);
-    assert_eq!(direct.gradients(), replayed.gradients());
-    assert_eq!(statistics, replayed.statistics());
-    assert_eq!(replayed.counters(), [2]);
-}
-
-#[test]
 fn impossible_networks_are_refused_with_a_reason() {
     let refused = |network: Network, part: &str| {
         let message = network.outputs(8, 8).unwrap_err().to_string();

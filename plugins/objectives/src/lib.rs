@@ -1,5 +1,6 @@
 //! The stock objectives.
 
+pub mod groups;
 pub mod head;
 pub mod moco;
 pub mod queue;

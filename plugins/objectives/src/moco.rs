@@ -4,8 +4,11 @@
 //! moving average. The order within a step matters and is the reference's: the query passes first, then the key encoder
 //! moves (towards the weights before the optimiser's step, so the very first move does nothing), then the keys are made,
 //! compared *before* they enter the queue, and enqueued. The average covers parameters only; each encoder keeps running
-//! statistics of its own. With one device there is nothing to shuffle between devices: the reference's shuffle permutes
-//! a batch and undoes it.
+//! statistics of its own.
+//!
+//! Where all of a batch shares its batch statistics, a query can tell its own key by them, and learns that instead of
+//! the images. The reference's devices each normalise their own part of the batch, and keys are shuffled between them;
+//! `groups` does the same on one device. As in the reference, running statistics are those of the first part.
 
 use std::sync::Arc;
 
@@ -18,9 +21,14 @@ use smallfry::{
     objective::{Buffer, Learner, Moment, Outcome, Setup},
     operation::{info_nce, normalise},
     plugin,
+    tensor::{Features, Plain, Traced, import, traced_zero, values},
 };
 
-use crate::{head::Projection, queue::Queue};
+use crate::{
+    groups::{by_groups, put_back},
+    head::Projection,
+    queue::Queue,
+};
 
 plugin! {
     /// Momentum contrast against a queue of keys
@@ -33,6 +41,8 @@ plugin! {
         momentum: f64 = 0.999,
         /// What logits are divided by, above 0.
         temperature: f64 = 0.1,
+        /// Parts of a batch with batch statistics of their own, keys shuffled between them: the reference's devices.
+        groups: usize = 1,
         /// Projection head: `Simple`, `Deep`, `Dropout`, `Wide` or `None`.
         head: Projection = Projection::Wide,
     }
@@ -43,6 +53,9 @@ plugin! {
         }
         if self.queue == 0 {
             return Err(Invalid::new("queue", "must be at least 1"));
+        }
+        if self.groups == 0 {
+            return Err(Invalid::new("groups", "must be at least 1"));
         }
         if !(0.0..=1.0).contains(&self.momentum) {
             return Err(Invalid::new("momentum", "must be from 0 to 1"));
@@ -69,6 +82,23 @@ impl Objective for MoCo {
                 format!("{queue} is no multiple of the batch of {batch}"),
             )
             .help(remedy(queue, batch)));
+        }
+        if !batch.is_multiple_of(self.groups) {
+            return Err(Invalid::new(
+                "groups",
+                format!("{} do not divide the batch of {batch}", self.groups),
+            )
+            .help("give a divisor of the batch"));
+        }
+        if self.groups > 1 && batch / self.groups < 2 {
+            return Err(Invalid::new(
+                "groups",
+                format!(
+                    "{} leave one image in each, which has no statistics",
+                    self.groups
+                ),
+            )
+            .help(format!("give at most {}", batch / 2)));
         }
         Ok(())
     }
@@ -97,6 +127,7 @@ impl Objective for MoCo {
             queue: Queue::new(self.queue, self.dim, setup.seed),
             momentum: self.momentum,
             temperature: self.temperature as f32,
+            groups: self.groups,
         }))
     }
 }
@@ -132,6 +163,7 @@ struct Contrast {
     queue: Queue,
     momentum: f64,
     temperature: f32,
+    groups: usize,
 }
 
 impl Contrast {
@@ -142,24 +174,50 @@ impl Contrast {
     }
 }
 
+impl Contrast {
+    /// The mean loss of all groups' queries, each with its part of the batch's keys.
+    fn contrast(&self, queries: Vec<Traced<Features>>, keys: &Plain<Features>) -> Outcome {
+        let count = queries.len() as f64;
+        let (size, width) = *queries[0].shape();
+        let keys = values(keys);
+        let mut loss = traced_zero();
+        let (mut acc1, mut acc5) = (0.0, 0.0);
+        for (query, keys) in queries.into_iter().zip(keys.chunks(size * width)) {
+            let keys = import(keys.to_vec(), (size, width));
+            let part = info_nce(query, keys, self.queue.keys(), self.temperature);
+            acc1 += part.accuracy(1) / count;
+            acc5 += part.accuracy(5) / count;
+            loss = loss + part.loss;
+        }
+        Outcome {
+            loss: loss / count as f32,
+            measures: vec![("acc1", acc1), ("acc5", acc5)],
+        }
+    }
+}
+
 impl Learner for Contrast {
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
         let [first, second] = views else {
             panic!("MoCo takes two views, not {}", views.len());
         };
         let mut draws = Random::new(&[moment.seed, moment.step]);
-        let query = normalise(self.query.train(first, draws.bits()));
+        let (groups, batch) = (self.groups, first.batch);
+        let mut order: Vec<usize> = (0..batch).collect();
+        let queries = by_groups(&mut *self.query, first, &order, groups, |encoder, part| {
+            normalise(encoder.train(part, draws.bits()))
+        });
         self.follow();
-        let key = normalise(self.key.momentum(second, draws.bits()));
-        let contrast = info_nce(query, key.clone(), self.queue.keys(), self.temperature);
-        self.queue.push(&key);
-        Outcome {
-            measures: vec![
-                ("acc1", contrast.accuracy(1)),
-                ("acc5", contrast.accuracy(5)),
-            ],
-            loss: contrast.loss,
+        if groups > 1 {
+            draws.shuffle(&mut order);
         }
+        let parts = by_groups(&mut *self.key, second, &order, groups, |encoder, part| {
+            normalise(encoder.momentum(part, draws.bits()))
+        });
+        let keys = put_back(&parts, &order, self.key.width());
+        let outcome = self.contrast(queries, &keys);
+        self.queue.push(&keys);
+        outcome
     }
 
     fn encoders(&self) -> Vec<(&'static str, &dyn Encoder)> {
@@ -203,6 +261,20 @@ mod tests {
             samples,
             epochs: 1,
         }
+    }
+
+    #[test]
+    fn groups_must_share_the_batch_out() {
+        let check = |groups| {
+            let moco = MoCo {
+                groups,
+                ..MoCo::default()
+            };
+            moco.check(&setup(32, 1_000_000)).map_err(|e| e.to_string())
+        };
+        assert_eq!((check(1), check(4), check(16)), (Ok(()), Ok(()), Ok(())));
+        assert!(check(5).is_err_and(|e| e.contains("do not divide the batch of 32")));
+        assert!(check(32).is_err_and(|e| e.contains("leave one image in each")));
     }
 
     #[test]
