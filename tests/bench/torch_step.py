@@ -1,34 +1,24 @@
 """A full MoCo step in PyTorch: the peer of `moco_step`.
 
 Channels-last, eager, two threads by default. Prints one line of JSON: images per second (best and median step) and peak
-resident memory. Networks come from torchvision; the head is the reference's `wide` one.
+resident memory. Networks come from torchvision (`vit_tiny` from `vit_reference.py`); the head is the reference's `wide` one.
 """
 
 import argparse
 import copy
-import json
-import resource
-import statistics
 import time
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+import models
+
 
 def encoder(arch: str, dim: int) -> nn.Module:
-    names = {"mobilenetv3_small": "mobilenet_v3_small", "mobilenetv3_large": "mobilenet_v3_large"}
-    net = getattr(torchvision.models, names.get(arch, arch))(weights=None)
-
-    def wide(width: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, dim))
-
-    if hasattr(net, "fc"):
-        net.fc = wide(net.fc.in_features)
-    else:
-        net.classifier[-1] = wide(net.classifier[-1].in_features)
-    return net
+    body, width = models.backbone(arch)
+    head = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, dim))
+    return nn.Sequential(body, head)
 
 
 def main() -> None:
@@ -79,18 +69,7 @@ def main() -> None:
         pointer = (pointer + options.batch) % options.queue
         if step >= options.warmup:
             seconds.append(time.perf_counter() - start)
-    print(
-        json.dumps(
-            {
-                "program": "torch-compile" if options.compile else "torch-eager",
-                "arch": options.arch,
-                "images_per_second": options.batch / min(seconds),
-                "median_images_per_second": options.batch / statistics.median(seconds),
-                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "loss": loss.item(),
-            }
-        )
-    )
+    models.report("torch-compile" if options.compile else "torch-eager", options.arch, options.batch, seconds)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ fn main() -> Result<(), String> {
             "arch": options.arch,
             "images_per_second": batch / seconds[0],
             "median_images_per_second": batch / seconds[seconds.len() / 2],
-            "peak_mb": peak_megabytes(),
+            "peak_mb": smallfry_tests::peak_megabytes(),
             "loss": loss,
         })
     );
@@ -127,12 +127,4 @@ fn images(view: u64, options: &Options) -> Arc<ImageBatch> {
             .map(|_| (random.unit() * 4.0 - 2.0) as f32)
             .collect(),
     })
-}
-
-/// The largest resident memory so far, where the system tells.
-fn peak_megabytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
 }
