@@ -1,0 +1,17 @@
+//! Files of weights: those of `torch.save`, and safetensors.
+//!
+//! A file of `torch.save` is a program for Python's unpickler. Nothing of it runs here: the few names that weights need
+//! have a fixed meaning ([`torch`]), every other name is an error. Files come from anywhere, so that every promise a file
+//! makes is checked against its size before memory is taken for it ([`torch::Limits`]).
+//!
+//! This crate knows bytes, names and shapes, no network: which key belongs to which parameter is decided elsewhere.
+
+pub mod array;
+mod dtype;
+mod error;
+pub mod safetensors;
+pub mod torch;
+
+pub use crate::array::Array;
+pub use crate::dtype::Dtype;
+pub use crate::error::{Error, Kind};
