@@ -27,6 +27,7 @@ mod inverted_residual;
 mod linear;
 mod pool;
 mod residual;
+mod rows;
 mod rowwise;
 mod stem;
 mod unit;
@@ -36,6 +37,7 @@ pub use inverted_residual::InvertedResidual;
 pub use linear::Linear;
 pub use pool::{GlobalAveragePool, MaxPool};
 pub use residual::Residual;
+pub use rows::{RowNorm, Unchanged, UnitLength};
 pub use stem::Stem;
 
 /// The size of one image between two layers.
@@ -149,6 +151,9 @@ pub fn plan(
             Box::new(GlobalAveragePool::new(batch, input, dropout))
         }
         Block::Linear(linear) => Box::new(Linear::new(linear, batch, parameters)),
+        Block::RowNorm(row) => Box::new(RowNorm::new(row, input.channels, parameters)),
+        Block::UnitLength => Box::new(UnitLength::new(input.channels)),
+        Block::Kept(_) => Box::new(Unchanged::new(input.channels)),
     }
 }
 

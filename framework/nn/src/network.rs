@@ -185,6 +185,17 @@ pub struct Linear {
     pub bias_init: Init,
 }
 
+/// Batch normalisation of rows, and the activation after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowNorm {
+    /// The batch norm.
+    pub norm: Norm,
+    /// Width of the rows.
+    pub channels: usize,
+    /// The activation after it.
+    pub activation: Activation,
+}
+
 /// One step of a network.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -214,6 +225,12 @@ pub enum Block {
     },
     /// A fully connected layer.
     Linear(Linear),
+    /// Batch normalisation of rows.
+    RowNorm(RowNorm),
+    /// Every row divided by its Euclidean length, or by 1e-12 where that is more.
+    UnitLength,
+    /// Rows go through unchanged; the tensors belong to the state dict without a part in the pass, as SwAV's prototypes.
+    Kept(Vec<Spec>),
 }
 
 /// A network from images `[batch, height, width, 3]` to rows `[batch, width]`.
@@ -269,7 +286,11 @@ impl Network {
             Block::InvertedResidual(block) => Some(block.project.convolution.output),
             Block::Residual(block) => block.path.last().map(|conv| conv.convolution.output),
             Block::Linear(linear) => Some(linear.output),
-            Block::MaxPool { .. } | Block::GlobalAveragePool { .. } => None,
+            Block::RowNorm(norm) => Some(norm.channels),
+            Block::MaxPool { .. }
+            | Block::GlobalAveragePool { .. }
+            | Block::UnitLength
+            | Block::Kept(_) => None,
         });
         widths.unwrap_or(3)
     }

@@ -9,7 +9,7 @@ use smallfry_nn::{
     init::Init,
     network::{
         Activation, Block, ConvNorm, Convolution, Gate, InvertedResidual, Linear, Norm, Padding,
-        Residual, Role, SqueezeExcite,
+        Residual, Role, RowNorm, Spec, SqueezeExcite,
     },
 };
 
@@ -551,6 +551,92 @@ fn inverted_residual_blocks() {
     );
 }
 
+#[test]
+fn batch_norm_and_length_of_rows() {
+    let row_norm = |name: &str, channels, activation| {
+        Block::RowNorm(RowNorm {
+            norm: Norm::new(name),
+            channels,
+            activation,
+        })
+    };
+    for (width, batch) in [(24, 5), (7, 3), (130, 19)] {
+        let mut network = network(vec![Block::ConvNorm(same(
+            "a",
+            [3, 10],
+            3,
+            2,
+            Activation::Swish,
+        ))]);
+        // A bias before a batch norm has no gradient but rounding.
+        let unbiased = |name, input, output| match linear(name, input, output, Activation::Identity)
+        {
+            Block::Linear(layer) => Block::Linear(Linear {
+                bias: false,
+                ..layer
+            }),
+            other => other,
+        };
+        network.blocks.extend([
+            unbiased("b", 10, width),
+            row_norm("c", width, Activation::Relu),
+            unbiased("d", width, 9),
+            row_norm("e", 9, Activation::Identity),
+            Block::UnitLength,
+        ]);
+        check(&network, [batch, 6, 7]);
+    }
+}
+
+#[test]
+fn kept_tensors_are_stored_and_change_nothing() {
+    let mut network = network(vec![Block::ConvNorm(same(
+        "a",
+        [3, 10],
+        3,
+        2,
+        Activation::Relu,
+    ))]);
+    let features = |network: &Network| {
+        let mut features = vec![0.0; 20];
+        let values = Numbers(4).take(2 * 4 * 4 * 3);
+        let images = Images {
+            batch: 2,
+            height: 4,
+            width: 4,
+            values: &values,
+        };
+        let mut parameters = filled(network, 3);
+        let mut executor = Executor::new(network.clone());
+        executor.forward(
+            &mut parameters,
+            images,
+            Mode::Train { draw: 1 },
+            &mut features,
+        );
+        let mut gradient = vec![0.0; values.len()];
+        executor.backward(&mut parameters, images, &features, Some(&mut gradient));
+        (features, gradient, parameters)
+    };
+    let (without, gradient, _) = features(&network);
+    network.blocks.push(Block::Kept(vec![Spec {
+        name: "prototypes.weight".into(),
+        shape: vec![4, 10],
+        role: Role::Frozen,
+        init: Init::FanIn { fan_in: 10 },
+    }]));
+    let (with, same_gradient, parameters) = features(&network);
+    assert_eq!((without, gradient), (with, same_gradient));
+    assert_eq!(parameters.weight("prototypes.weight").len(), 40);
+    assert!(
+        parameters
+            .weight("prototypes.weight")
+            .iter()
+            .all(|v| *v != 0.0)
+    );
+    assert_eq!(network.width(), 10);
+}
+
 /// The reference's own gradients, against differences of its own output.
 #[test]
 fn the_reference_agrees_with_finite_differences() {
@@ -584,7 +670,15 @@ fn the_reference_agrees_with_finite_differences() {
             activation: Activation::Swish,
         }),
     ]);
-    network.blocks.push(linear("c", 8, 5, Activation::Swish));
+    network.blocks.extend([
+        linear("c", 8, 5, Activation::Swish),
+        Block::RowNorm(RowNorm {
+            norm: Norm::new("d"),
+            channels: 5,
+            activation: Activation::Swish,
+        }),
+        Block::UnitLength,
+    ]);
     let parameters = filled(&network, 5);
     let tensors = named(&parameters);
     let mut numbers = Numbers(3);

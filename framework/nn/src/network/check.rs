@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{Activation, Block, ConvNorm, Convolution, InvertedResidual, Network, Residual};
+use super::{Activation, Block, ConvNorm, Convolution, InvertedResidual, Network, Norm, Residual};
 use crate::layer::Size;
 
 /// Why a network cannot be run.
@@ -70,12 +70,15 @@ struct Place {
 impl Place {
     fn after(self, block: &Block) -> Result<Self, String> {
         require(!self.size.is_empty(), || "its input is empty".into())?;
-        let rows = matches!(block, Block::Linear(_));
+        let rows = matches!(
+            block,
+            Block::Linear(_) | Block::RowNorm(_) | Block::UnitLength | Block::Kept(_)
+        );
         require(rows == self.pooled, || {
             if rows {
-                "a linear layer needs rows: put a global average pool before it".into()
+                "it needs rows: put a global average pool before it".into()
             } else {
-                "only linear layers may follow the global average pool".into()
+                "only layers on rows may follow the global average pool".into()
             }
         })?;
         let size = match block {
@@ -116,6 +119,12 @@ impl Place {
                     ..self.size
                 }
             }
+            Block::RowNorm(row) => {
+                norm(&row.norm)?;
+                channels(&row.norm.name, row.channels, self.size)?;
+                self.size
+            }
+            Block::UnitLength | Block::Kept(_) => self.size,
         };
         let pooled = self.pooled || matches!(block, Block::GlobalAveragePool { .. });
         Ok(Self { size, pooled })
@@ -177,14 +186,17 @@ fn convolution(c: &Convolution, size: Size) -> Result<Size, String> {
     })
 }
 
-fn conv_norm(conv: &ConvNorm, size: Size) -> Result<Size, String> {
-    let norm = &conv.norm;
+fn norm(norm: &Norm) -> Result<(), String> {
     require(norm.epsilon > 0.0, || {
         format!("`{}` needs an epsilon above 0", norm.name)
     })?;
     require((0.0..=1.0).contains(&norm.momentum), || {
         format!("the momentum of `{}` must be between 0 and 1", norm.name)
-    })?;
+    })
+}
+
+fn conv_norm(conv: &ConvNorm, size: Size) -> Result<Size, String> {
+    norm(&conv.norm)?;
     convolution(&conv.convolution, size)
 }
 

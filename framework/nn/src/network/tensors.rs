@@ -1,6 +1,6 @@
 //! The state-dict entries of a network, in the order in which the reference implementations register them.
 
-use super::{Block, ConvNorm, Linear, Network, Role, Spec, SqueezeExcite};
+use super::{Block, ConvNorm, Linear, Network, Norm, Role, Spec, SqueezeExcite};
 use crate::init::Init;
 
 impl Network {
@@ -26,7 +26,9 @@ impl Network {
                     }
                 }
                 Block::Linear(linear) => list.linear(linear),
-                Block::MaxPool { .. } | Block::GlobalAveragePool { .. } => {}
+                Block::RowNorm(row) => list.norm(&row.norm, row.channels),
+                Block::Kept(tensors) => list.0.extend_from_slice(tensors),
+                Block::MaxPool { .. } | Block::GlobalAveragePool { .. } | Block::UnitLength => {}
             }
         }
         list.0
@@ -49,14 +51,18 @@ impl List {
         let c = &conv.convolution;
         let shape = vec![c.output, c.input / c.groups, c.kernel, c.kernel];
         self.push(format!("{}.weight", c.name), shape, Role::Weight, c.init);
+        self.norm(&conv.norm, c.output);
+    }
+
+    fn norm(&mut self, norm: &Norm, channels: usize) {
         let mut entry = |last, shape, role, value| {
-            let name = format!("{}.{last}", conv.norm.name);
+            let name = format!("{}.{last}", norm.name);
             self.push(name, shape, role, Init::Constant(value));
         };
-        entry("weight", vec![c.output], Role::Weight, 1.0);
-        entry("bias", vec![c.output], Role::Weight, 0.0);
-        entry("running_mean", vec![c.output], Role::Statistic, 0.0);
-        entry("running_var", vec![c.output], Role::Statistic, 1.0);
+        entry("weight", vec![channels], Role::Weight, 1.0);
+        entry("bias", vec![channels], Role::Weight, 0.0);
+        entry("running_mean", vec![channels], Role::Statistic, 0.0);
+        entry("running_var", vec![channels], Role::Statistic, 1.0);
         entry("num_batches_tracked", vec![], Role::Counter, 0.0);
     }
 

@@ -77,6 +77,13 @@ pub fn run(
             } => max_pool(kernel, stride, padding, x),
             Block::GlobalAveragePool { .. } => mean(x),
             Block::Linear(layer) => linear(layer, tensors, x),
+            Block::RowNorm(row) => {
+                let (y, a) = norm(&row.norm, tensors, x, mode);
+                let (y, b) = activation(row.activation, y);
+                (y, then(a, b))
+            }
+            Block::UnitLength => unit_length(x),
+            Block::Kept(_) => (x, Box::new(|d: Tensor, _: &mut Named| d) as Back),
         };
         x = y;
         backs.push(back);
@@ -460,6 +467,32 @@ fn linear(layer: &Linear, tensors: &Named, x: Tensor) -> (Tensor, Back) {
         add(gradients, name.clone(), &dw);
         if has_bias {
             add(gradients, bias_name.clone(), &db);
+        }
+        dx
+    });
+    (y, back)
+}
+
+fn unit_length(x: Tensor) -> (Tensor, Back) {
+    let c = x.shape[3];
+    let lengths: Vec<f64> = x
+        .values
+        .chunks(c)
+        .map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt())
+        .collect();
+    let mut y = x.clone();
+    for (row, length) in y.values.chunks_mut(c).zip(&lengths) {
+        row.iter_mut().for_each(|v| *v /= length);
+    }
+    let back: Back = Box::new(move |d, _| {
+        let mut dx = Tensor::zeros(d.shape);
+        for (i, length) in lengths.iter().enumerate() {
+            let (d, x) = (&d.values[i * c..(i + 1) * c], &x.values[i * c..(i + 1) * c]);
+            // d(x/|x|) = dx/|x| − x (x·dx)/|x|³.
+            let along: f64 = d.iter().zip(x).map(|(d, x)| d * x).sum();
+            for (k, out) in dx.values[i * c..(i + 1) * c].iter_mut().enumerate() {
+                *out = d[k] / length - x[k] * along / length.powi(3);
+            }
         }
         dx
     });
