@@ -10,7 +10,7 @@ use dfdx::tensor::{OwnedTape, PutTape, Tape};
 use smallfry_nn::{
     Executor, Images, Mode, Network, Parameters,
     init::Init,
-    network::{Block, Linear},
+    network::{Activation, Block, Linear, Norm, RowNorm},
 };
 
 use crate::{
@@ -28,6 +28,56 @@ pub struct Classifier {
     pub bias: Init,
 }
 
+/// The network `body`, which ends in rows, with `head` behind it. Layers of the head start as `classifier` says where
+/// they are the backbone's own, and as PyTorch's layers do otherwise.
+///
+/// # Panics
+/// If a layer of the head has both a batch norm and dropout.
+pub fn with_head(mut body: Network, classifier: Classifier, head: &Head) -> Network {
+    for layer in &head.layers {
+        let input = body.width();
+        let default = Init::FanIn { fan_in: input };
+        let (init, bias_init) = if layer.own_init {
+            (classifier.weight, classifier.bias)
+        } else {
+            (default, default)
+        };
+        let norm = layer.norm.as_ref();
+        assert!(
+            norm.is_none() || layer.dropout == 0.0,
+            "`{}` has a batch norm and dropout",
+            layer.name
+        );
+        body.blocks.push(Block::Linear(Linear {
+            name: layer.name.clone(),
+            input,
+            output: layer.output,
+            bias: true,
+            activation: match norm {
+                Some(_) => Activation::Identity,
+                None => layer.activation,
+            },
+            dropout: layer.dropout,
+            init,
+            bias_init,
+        }));
+        if let Some(name) = norm {
+            body.blocks.push(Block::RowNorm(RowNorm {
+                norm: Norm::new(name),
+                channels: layer.output,
+                activation: layer.activation,
+            }));
+        }
+    }
+    if head.unit_length {
+        body.blocks.push(Block::UnitLength);
+    }
+    if !head.kept.is_empty() {
+        body.blocks.push(Block::Kept(head.kept.clone()));
+    }
+    body
+}
+
 /// The encoder of a described network.
 pub struct Executed {
     network: Network,
@@ -37,32 +87,17 @@ pub struct Executed {
 }
 
 impl Executed {
-    /// The network `body`, which ends in rows, with `head` behind it. Parameters are drawn from `seed`; layers of the
-    /// head start as `classifier` says where they are the backbone's own, and as PyTorch's layers do otherwise.
-    pub fn new(mut body: Network, classifier: Classifier, head: &Head, seed: u64) -> Self {
-        for layer in &head.layers {
-            let input = body.width();
-            let default = Init::FanIn { fan_in: input };
-            let (init, bias_init) = if layer.own_init {
-                (classifier.weight, classifier.bias)
-            } else {
-                (default, default)
-            };
-            body.blocks.push(Block::Linear(Linear {
-                name: layer.name.clone(),
-                input,
-                output: layer.output,
-                bias: true,
-                activation: layer.activation,
-                dropout: layer.dropout,
-                init,
-                bias_init,
-            }));
-        }
+    /// The network `body`, which ends in rows, with `head` behind it; see [`with_head`].
+    pub fn new(body: Network, classifier: Classifier, head: &Head, seed: u64) -> Self {
+        Self::of(with_head(body, classifier, head), seed)
+    }
+
+    /// The whole network `network`, its parameters drawn from `seed`.
+    pub fn of(network: Network, seed: u64) -> Self {
         Self {
-            parameters: Arc::new(Mutex::new(Parameters::initialised(&body, seed))),
-            executors: vec![Arc::new(Mutex::new(Executor::new(body.clone())))],
-            network: body,
+            parameters: Arc::new(Mutex::new(Parameters::initialised(&network, seed))),
+            executors: vec![Arc::new(Mutex::new(Executor::new(network.clone())))],
+            network,
         }
     }
 
@@ -131,6 +166,10 @@ impl Encoder for Executed {
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
         lock(&self.parameters)
     }
+
+    fn network(&self) -> Option<&Network> {
+        Some(&self.network)
+    }
 }
 
 /// A panic elsewhere ends the run; what it left behind is not looked at.
@@ -150,7 +189,9 @@ fn view(images: &ImageBatch) -> Images<'_> {
 #[cfg(test)]
 mod tests {
     use dfdx::tensor_ops::{Backward, SumTo, TryMul};
-    use smallfry_nn::network::{Activation, ConvNorm, Convolution, Norm, Padding};
+    use smallfry_nn::network::{ConvNorm, Convolution, Padding};
+
+    use smallfry_nn::network::{Role, Spec};
 
     use super::*;
     use crate::backbone::HeadLayer;
@@ -183,12 +224,14 @@ mod tests {
         let layer = |name: &str, output, own_init| HeadLayer {
             name: name.into(),
             output,
+            norm: None,
             activation: Activation::Identity,
             dropout: 0.0,
             own_init,
         };
         let head = Head {
             layers: vec![layer("fc.0", 5, false), layer("fc.2", 4, true)],
+            ..Head::default()
         };
         Executed::new(body, classifier, &head, 3)
     }
@@ -228,6 +271,55 @@ mod tests {
                 .iter()
                 .all(|b| b.abs() < 0.41 && *b != 0.0)
         );
+    }
+
+    #[test]
+    fn a_head_may_have_a_batch_norm_a_length_and_tensors_of_no_part() {
+        let head = Head {
+            layers: vec![HeadLayer {
+                name: "fc.0".into(),
+                output: 5,
+                norm: Some("fc.1".into()),
+                activation: Activation::Relu,
+                dropout: 0.0,
+                own_init: false,
+            }],
+            unit_length: true,
+            kept: vec![Spec {
+                name: "prototypes.weight".into(),
+                shape: vec![7, 5],
+                role: Role::Frozen,
+                init: Init::FanIn { fan_in: 5 },
+            }],
+        };
+        let classifier = Classifier {
+            weight: Init::Constant(0.0),
+            bias: Init::Constant(0.0),
+        };
+        let mut encoder = Executed::new(encoder().network, classifier, &head, 1);
+        let names = |encoder: &Executed| -> Vec<_> {
+            let parameters = encoder.parameters();
+            let specs = parameters.specs()[10..].iter();
+            specs.map(|spec| spec.name.clone()).collect()
+        };
+        assert_eq!(
+            names(&encoder),
+            [
+                "fc.0.weight",
+                "fc.0.bias",
+                "fc.1.weight",
+                "fc.1.bias",
+                "fc.1.running_mean",
+                "fc.1.running_var",
+                "fc.1.num_batches_tracked",
+                "prototypes.weight",
+            ]
+        );
+        let rows = encoder.embed(&images(3, 5)).as_vec();
+        for row in rows.chunks(5) {
+            let length: f32 = row.iter().map(|v| v * v).sum();
+            assert!((length - 1.0).abs() < 1e-6 && row.iter().all(|v| *v >= 0.0));
+        }
     }
 
     #[test]
