@@ -1,6 +1,9 @@
 //! Backbones: the networks whose features are wanted.
 
-use smallfry_nn::network::Activation;
+use smallfry_nn::{
+    Network,
+    network::{Activation, Spec},
+};
 
 use crate::{encoder::Encoder, registry::kind};
 
@@ -15,6 +18,29 @@ pub trait Backbone: Send + Sync {
     /// The network with `head` in place of its layer `fc` (features themselves where the head has no layers), its
     /// parameters drawn from `seed`.
     fn encoder(&self, head: &Head, seed: u64) -> Box<dyn Encoder>;
+
+    /// The network that [`encoder`](Self::encoder) makes with `head`, block by block, without its weights; none where
+    /// it is not described by blocks.
+    fn network(&self, _head: &Head) -> Option<Network> {
+        None
+    }
+
+    /// The head that belongs to the network, which a published teacher's embeddings come from; none where it is for the
+    /// objective to choose one.
+    fn own_head(&self) -> Option<Head> {
+        None
+    }
+
+    /// The state-dict entries of the features' network, without a head.
+    fn tensors(&self) -> Vec<Spec> {
+        match self.network(&Head::default()) {
+            Some(network) => network.tensors(),
+            None => {
+                let encoder = self.encoder(&Head::default(), 0);
+                encoder.parameters().specs().to_vec()
+            }
+        }
+    }
 }
 
 kind!(Backbone, "backbone");
@@ -50,6 +76,10 @@ impl Preprocessing {
 pub struct Head {
     /// In order; empty gives the features.
     pub layers: Vec<HeadLayer>,
+    /// Every embedding is divided by its Euclidean length.
+    pub unit_length: bool,
+    /// Tensors that are stored with the head but have no part in its embeddings, such as SwAV's prototypes.
+    pub kept: Vec<Spec>,
 }
 
 /// One fully connected layer of a head.
@@ -59,9 +89,12 @@ pub struct HeadLayer {
     pub name: String,
     /// Output width.
     pub output: usize,
+    /// Prefix of the parameters of the batch norm between the layer and its activation, such as `fc.1`, where there is
+    /// one.
+    pub norm: Option<String>,
     /// Activation after it.
     pub activation: Activation,
-    /// Probability of zeroing an output in training.
+    /// Probability of zeroing an output in training; 0 where there is a batch norm.
     pub dropout: f32,
     /// Starts as the backbone's own `fc` would (as PyTorch's layers do otherwise).
     pub own_init: bool,

@@ -252,10 +252,12 @@ impl Objective for Follow {
             layers: vec![smallfry::backbone::HeadLayer {
                 name: "fc".to_owned(),
                 output: 3,
+                norm: None,
                 activation: smallfry::nn::network::Activation::Identity,
                 dropout: 0.0,
                 own_init: true,
             }],
+            ..Head::default()
         };
         Ok(Box::new(Following {
             plan: *self,

@@ -325,12 +325,14 @@ impl PlainLayer {
         let layer = |name: &str, output| smallfry::backbone::HeadLayer {
             name: name.into(),
             output,
+            norm: None,
             activation: smallfry::nn::network::Activation::Relu,
             dropout: 0.0,
             own_init: false,
         };
         let head = Head {
             layers: vec![layer("fc.0", 48), layer("fc.2", 8)],
+            ..Head::default()
         };
         let encoder = PlainLayer::default().encoder(&head, 0);
         encoder.parameters().values_mut().copy_from_slice(weights);

@@ -35,6 +35,7 @@ impl Projection {
         let hidden = |name: &str, output, dropout| HeadLayer {
             name: name.into(),
             output,
+            norm: None,
             activation: Activation::Relu,
             dropout,
             own_init: false,
@@ -42,6 +43,7 @@ impl Projection {
         let last = |name: &str, own_init| HeadLayer {
             name: name.into(),
             output: dim,
+            norm: None,
             activation: Activation::Identity,
             dropout: 0.0,
             own_init,
@@ -57,7 +59,10 @@ impl Projection {
             Self::Wide => vec![hidden("fc.0", 2 * width, 0.0), last("fc.2", false)],
             Self::None => vec![last("fc", true)],
         };
-        Head { layers }
+        Head {
+            layers,
+            ..Head::default()
+        }
     }
 }
 
