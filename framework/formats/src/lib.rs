@@ -11,7 +11,19 @@ mod dtype;
 mod error;
 pub mod safetensors;
 pub mod torch;
+pub mod zip;
 
 pub use crate::array::Array;
 pub use crate::dtype::Dtype;
 pub use crate::error::{Error, Kind};
+
+use std::{fs::File, path::Path};
+
+/// Opens a plain file for reading: a pipe or a device would block, or never end.
+fn open(path: &Path) -> Result<File, Error> {
+    let failed = |error| Error::disk("read", &error);
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::content("is no file").remedy("give the path of a file"));
+    }
+    File::open(path).map_err(failed)
+}
