@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::image::Image;
 
+pub mod cached;
 pub mod cifar;
 mod file;
 pub mod folder;

@@ -4,7 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use smallfry::{
     Context, DataSet, Invalid,
-    data::{Dataset, dataset::folder, decode::Orientation},
+    data::{
+        Dataset,
+        dataset::{cached::Cached, folder},
+        decode::Orientation,
+    },
     plugin,
 };
 
@@ -17,6 +21,8 @@ plugin! {
         path: PathBuf = PathBuf::from("images"),
         /// Turn images as their EXIF orientation says; torchvision does not.
         upright: bool = false,
+        /// Megabytes of decoded images to keep: a set that fits is decoded once, another one is not kept at all.
+        cache: usize = 512,
     }
 
     fn build(mut self, context: &Context) -> Result<Box<dyn DataSet>, Invalid> {
@@ -32,6 +38,10 @@ impl DataSet for ImageFolder {
             false => Orientation::AsStored,
         };
         let set = folder::ImageFolder::open(&self.path, orientation);
-        Ok(Arc::new(set.map_err(|error| refuse("path", &error))?))
+        let set = set.map_err(|error| refuse("path", &error))?;
+        Ok(Arc::new(Cached::new(
+            set,
+            self.cache.saturating_mul(1 << 20),
+        )))
     }
 }
