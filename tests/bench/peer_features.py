@@ -5,6 +5,8 @@ Prints one line of JSON: images per second (best and median batch) and peak resi
 
 import argparse
 import pathlib
+import subprocess
+import sys
 import time
 
 import models
@@ -20,7 +22,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="where the exported network is kept")
     parser.add_argument("--runtime", action="store_true", help="ONNX Runtime instead of PyTorch")
+    parser.add_argument("--export", action="store_true", help="only export the network for ONNX Runtime")
     options = parser.parse_args()
+    if options.export:
+        export(options)
+        return
     run = runtime(options) if options.runtime else eager(options)
     seconds = []
     for step in range(options.warmup + options.steps):
@@ -38,7 +44,6 @@ def eager(options):
     torch.manual_seed(0)
     network = models.backbone(options.arch)[0].eval().to(memory_format=torch.channels_last)
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
-    exported(options, network, images)
 
     def run():
         with torch.inference_mode():
@@ -51,27 +56,22 @@ def path(options) -> pathlib.Path:
     return options.folder / f"{options.arch}-{options.batch}-{options.size}.onnx"
 
 
-def exported(options, network, images) -> None:
-    """Leaves the network for the other program, in a process of its own so that its memory is not counted."""
-    import multiprocessing
-
-    if path(options).exists():
-        return
-    process = multiprocessing.get_context("fork").Process(target=export, args=(network, images, str(path(options))))
-    process.start()
-    process.join()
-
-
-def export(network, images, name: str) -> None:
+def export(options) -> None:
+    """Leaves the network for ONNX Runtime."""
     import torch
 
-    torch.onnx.export(network, (images.contiguous(),), name, dynamo=True, optimize=True, verbose=False, external_data=False)
+    network = models.backbone(options.arch)[0].eval()
+    images = torch.randn(options.batch, 3, options.size, options.size)
+    torch.onnx.export(network, (images,), str(path(options)), dynamo=True, verbose=False, external_data=False)
 
 
 def runtime(options):
     import numpy
     import onnxruntime
 
+    if not path(options).exists():
+        # In a process of its own, so that its memory is not counted.
+        subprocess.run([sys.executable, *sys.argv, "--export"], check=True, stdout=subprocess.DEVNULL)
     session = onnxruntime.SessionOptions()
     session.intra_op_num_threads = options.threads
     session = onnxruntime.InferenceSession(str(path(options)), session, providers=["CPUExecutionProvider"])
