@@ -34,7 +34,7 @@ fn check_tells_what_would_run() {
     let text = "good with seed 0, into runs/good
 
 pretrain
-  data       ImageFolder(path: \"photos\", upright: false): 4 images, 2 classes
+  data       ImageFolder(path: \"photos\", upright: false, cache: 512): 4 images, 2 classes
   backbone   mobilenetv3_small(width: 1.0, dropout: 0.2)
   objective  MoCo(dim: 128, queue: 8, momentum: 0.999, temperature: 0.1, groups: 1, head: Wide)
   views      2 of 64 × 64 pixels
