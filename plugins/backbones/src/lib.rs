@@ -6,3 +6,5 @@
 pub mod efficientnet;
 pub mod mobilenet_v3;
 pub mod resnet;
+pub mod simclr;
+pub mod swav;

@@ -7,7 +7,7 @@
 use smallfry::{
     Backbone, Context, Encoder, Head, Invalid,
     backbone::Preprocessing,
-    executed::{Classifier, Executed},
+    executed::{Classifier, Executed, with_head},
     nn::{
         init::Init,
         network::{
@@ -36,7 +36,7 @@ plugin! {
 impl MobileNetV3Small {
     /// The network without a head.
     pub fn network(&self) -> Network {
-        self.member().network()
+        self.member().body()
     }
 
     fn member(&self) -> MobileNetV3 {
@@ -65,7 +65,7 @@ plugin! {
 impl MobileNetV3Large {
     /// The network without a head.
     pub fn network(&self) -> Network {
-        self.member().network()
+        self.member().body()
     }
 
     fn member(&self) -> MobileNetV3 {
@@ -150,11 +150,11 @@ impl Backbone for MobileNetV3 {
     }
 
     fn encoder(&self, head: &Head, seed: u64) -> Box<dyn Encoder> {
-        let classifier = Classifier {
-            weight: LINEAR,
-            bias: ZERO,
-        };
-        Box::new(Executed::new(self.network(), classifier, head, seed))
+        Box::new(Executed::of(self.with_head(head), seed))
+    }
+
+    fn network(&self, head: &Head) -> Option<Network> {
+        Some(self.with_head(head))
     }
 }
 
@@ -174,7 +174,15 @@ impl MobileNetV3 {
         Ok(Box::new(self))
     }
 
-    fn network(&self) -> Network {
+    fn with_head(&self, head: &Head) -> Network {
+        let classifier = Classifier {
+            weight: LINEAR,
+            bias: ZERO,
+        };
+        with_head(self.body(), classifier, head)
+    }
+
+    fn body(&self) -> Network {
         let mut input = rounded(STEM as f64 * self.width);
         let mut blocks = vec![Block::ConvNorm(conv_norm(
             ["features.0.0", "features.0.1"].map(str::to_owned),
@@ -290,7 +298,7 @@ mod tests {
             width,
             dropout: 0.2,
         }
-        .network();
+        .body();
         network.outputs(224, 224).unwrap();
         let tensors = network.tensors();
         tensors
