@@ -15,6 +15,7 @@ mod numpy;
 mod pickle;
 mod tensor;
 mod value;
+mod write;
 
 pub use value::Value;
 
@@ -125,10 +126,12 @@ impl Container {
 
 /// Writes `value` as `torch.save` of PyTorch 1.6 and later would; the same value gives the same bytes.
 ///
-/// `archive_name` is the folder inside the container; PyTorch takes the file's name without its ending.
+/// `archive_name` is the folder inside the container; PyTorch takes the file's name without its ending. Every array
+/// gets a storage of its own, on the processor.
 ///
 /// # Errors
-/// Writing fails, or `value` holds something that does not fit the format.
-pub fn write(_value: &Value, _archive_name: &str, _out: &mut impl Write) -> io::Result<()> {
-    Err(io::Error::from(io::ErrorKind::Unsupported))
+/// Writing fails, or `value` holds something that does not fit the format: an array whose bytes are not those of its
+/// shape, or an integer of more than 255 bytes.
+pub fn write(value: &Value, archive_name: &str, out: &mut impl Write) -> io::Result<()> {
+    write::write(value, archive_name, out)
 }

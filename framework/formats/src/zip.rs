@@ -4,6 +4,8 @@
 //! zip files disagree on what to do with a name that occurs twice, a local header that contradicts the directory or
 //! records that overlap; here each of these is an error. Nothing is ever written to a path that a record's name spells.
 
+pub(crate) mod write;
+
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Seek, SeekFrom},
@@ -230,7 +232,7 @@ fn find_directory(source: &mut (impl Read + Seek), length: u64) -> Result<Direct
         start: u32_at(end, 16).into(),
         length: u32_at(end, 12).into(),
     };
-    let one_disk = u32_at(end, 4) == 0 || u32_at(end, 4) == u32::MAX;
+    let one_disk = matches!(u32_at(end, 4), 0 | u32::MAX) && u16_at(end, 8) == u16_at(end, 10);
     let (directory, end) = match find_end64(source, position)? {
         Some((wide, position)) => {
             let agree = |narrow: u64, wide: u64, elsewhere| narrow == wide || narrow == elsewhere;

@@ -23,7 +23,7 @@ pub(super) enum Global {
     List,
     Tuple,
     Set,
-    /// `bytearray`.
+    /// `bytearray` and, in old protocols, empty `bytes`.
     Bytes,
     /// `_codecs.encode`, by which old protocols spell bytes.
     Encode,
@@ -73,7 +73,7 @@ pub(super) fn find(module: &str, name: &str) -> Result<Global, Error> {
         ("builtins" | "__builtin__", "list") => Some(Global::List),
         ("builtins" | "__builtin__", "tuple") => Some(Global::Tuple),
         ("builtins" | "__builtin__", "set" | "frozenset") => Some(Global::Set),
-        ("builtins" | "__builtin__", "bytearray") => Some(Global::Bytes),
+        ("builtins" | "__builtin__", "bytearray" | "bytes") => Some(Global::Bytes),
         ("_codecs", "encode") => Some(Global::Encode),
         (
             "pathlib" | "pathlib._local",
