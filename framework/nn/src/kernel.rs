@@ -8,10 +8,12 @@
 //! another order. They are the same bits for the same level, whatever the number of threads.
 
 pub mod activation;
+pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
 pub mod simd;
 pub mod stem;
+pub mod winograd;
 
 pub use simd::Level;

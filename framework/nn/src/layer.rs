@@ -13,8 +13,7 @@ use rayon::prelude::*;
 
 use crate::{
     executor::Mode,
-    kernel::activation::scalar,
-    network::{Activation, Block, Convolution},
+    network::{Block, Convolution},
     parameter::Parameters,
 };
 
@@ -191,15 +190,4 @@ pub(crate) fn copy(from: &[f32], to: &mut [f32]) {
     to.par_chunks_mut(FLAT)
         .zip(from.par_chunks(FLAT))
         .for_each(|(to, from)| to.copy_from_slice(from));
-}
-
-/// y = activation(y + x).
-pub(crate) fn add_and_activate(x: &[f32], activation: Activation, y: &mut [f32]) {
-    y.par_chunks_mut(FLAT)
-        .zip(x.par_chunks(FLAT))
-        .for_each(|(y, x)| {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = scalar(activation, *y + x);
-            }
-        });
 }

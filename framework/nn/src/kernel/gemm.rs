@@ -14,7 +14,7 @@ use crate::network::Activation;
 mod pack;
 mod tile;
 
-pub use pack::{Packed, pack, pack_rows, pack_transposed, packed_len};
+pub use pack::{Packed, pack, pack_rows, pack_transposed, packed_len, panels};
 
 /// What happens to a finished tile.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@
 use super::{Layer, Pass, Purpose, Size, rowwise::Source, unit::Unit};
 use crate::{
     executor::Mode,
+    kernel::dense::Operand,
     network::{Activation, ConvNorm as Description},
     parameter::Parameters,
 };
@@ -57,14 +58,17 @@ impl Layer for ConvNorm {
         match pass.mode {
             Mode::Train { .. } => {
                 let raw = &mut pass.saved[..y.len()];
-                self.unit.raw(parameters, x, raw, scratch);
+                self.unit.raw(parameters, Operand::Plain(x), raw, scratch);
                 self.unit.apply(Some(raw), None, self.activation, y);
             }
             Mode::Momentum { .. } => {
-                self.unit.raw(parameters, x, y, scratch);
+                self.unit.raw(parameters, Operand::Plain(x), y, scratch);
                 self.unit.apply(None, None, self.activation, y);
             }
-            Mode::Infer => self.unit.infer(parameters, x, self.activation, y, scratch),
+            Mode::Infer => {
+                self.unit
+                    .infer(parameters, x, None, self.activation, y, scratch);
+            }
         }
     }
 
@@ -80,11 +84,19 @@ impl Layer for ConvNorm {
         let raw = &pass.saved[..dy.len()];
         let unit = &mut self.unit;
         unit.norm_gradient(parameters, raw, None, self.activation, dy);
-        unit.raw_gradient(raw, Source::InPlace(dy));
-        unit.convolution.weight_gradient(parameters, x, dy, scratch);
+        let maps = unit.convolution.maps();
+        if !maps {
+            unit.raw_gradient(raw, Source::InPlace(dy));
+        }
+        let dy = if maps {
+            unit.lazy_gradient(raw, dy)
+        } else {
+            Operand::Plain(dy)
+        };
+        unit.convolution
+            .weight_gradient(parameters, Operand::Plain(x), dy, scratch);
         if let Some(dx) = dx {
-            unit.convolution
-                .input_gradient(parameters, dy, dx, false, scratch);
+            unit.input_gradient(parameters, dy, dx, false, scratch);
         }
     }
 }

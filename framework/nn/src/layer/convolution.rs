@@ -1,56 +1,42 @@
-//! Dense convolutions of any kernel, stride, padding and number of groups, by matrix products on gathered rows.
+//! Dense convolutions, planned for one batch shape by the method that suits them.
+//!
+//! 3×3 of stride 1 goes by [`winograd`], 1×1 of stride 1 by products of the pixels' rows ([`pointwise`]), everything else
+//! by products of [`gathered`] rows. The first two work operands out while they read them; the last needs them stored, see
+//! [`Convolution::maps`].
 
-use std::ops::Range;
-
-use super::{Size, gather::Gather, slices};
+use super::Size;
 use crate::{
-    kernel::{Level, gemm::packed_len},
+    kernel::{Level, dense::Operand, gemm::packed_len},
     network::{Activation, Convolution as Description},
     parameter::Parameters,
 };
 
-mod product;
-mod weight;
+mod gathered;
+mod pointwise;
+#[cfg(test)]
+mod tests;
+mod winograd;
 
-/// Numbers of gathered rows that a slice works on at a time: they stay in the second-level cache.
-const BAND: usize = 64 * 1024;
+use gathered::Gathered;
+use pointwise::Pointwise;
+use winograd::Winograd;
+
 /// Output channels that are packed and multiplied together.
 const PANEL: usize = 64;
-/// Columns of the weight gradient that are worked out together.
-const STRIP: usize = 128;
-/// Up to this many weights every slice of the batch has a weight gradient of its own; larger ones are cut by columns
-/// only, because eight copies would cost more memory than the parallel work is worth.
-const SMALL: usize = 64 * 1024;
 
 /// A convolution planned for one batch shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Convolution {
-    level: Level,
     batch: usize,
-    input: Size,
     output: Size,
-    kernel: usize,
-    groups: usize,
-    weight: Range<usize>,
-    /// Rows of the input for every group.
-    forward: Vec<Gather>,
-    /// For every class of input pixels and every group.
-    backward: Vec<Class>,
+    method: Method,
 }
 
-/// Input pixels at the same place relative to the stride.
 #[derive(Clone, Debug)]
-struct Class {
-    /// First row and column.
-    first: (usize, usize),
-    /// Number of rows and columns.
-    size: (usize, usize),
-    /// Distance between rows and columns.
-    stride: usize,
-    /// Taps of the kernel that reach it.
-    taps: Vec<usize>,
-    /// Rows of the output's gradient for every group.
-    gathers: Vec<Gather>,
+enum Method {
+    Winograd(Winograd),
+    Pointwise(Pointwise),
+    Gathered(Gathered),
 }
 
 /// What happens to the products of a forward pass.
@@ -64,6 +50,17 @@ pub(crate) struct Folded<'a> {
     pub activation: Activation,
 }
 
+/// Does `$body` with the method at hand.
+macro_rules! method {
+    ($self:ident, $method:ident, $body:expr) => {
+        match &$self.method {
+            Method::Winograd($method) => $body,
+            Method::Pointwise($method) => $body,
+            Method::Gathered($method) => $body,
+        }
+    };
+}
+
 impl Convolution {
     /// The convolution that `c` describes, for `batch` images of size `input`, giving size `output`.
     pub fn new(
@@ -73,70 +70,30 @@ impl Convolution {
         output: Size,
         parameters: &Parameters,
     ) -> Self {
-        let (kernel, stride, groups) = (c.kernel, c.stride, c.groups);
-        let (top, left) = (c.padding.top as isize, c.padding.left as isize);
-        let taps: Vec<(isize, isize)> = (0..kernel * kernel)
-            .map(|t| ((t / kernel) as isize - top, (t % kernel) as isize - left))
-            .collect();
-        let (own, outputs) = (c.input / groups, c.output / groups);
-        let forward = (0..groups)
-            .map(|group| Gather {
-                source: input,
-                first_channel: group * own,
-                channels: own,
-                width: output.width,
-                step: stride,
-                taps: taps.clone(),
-            })
-            .collect();
-        let classes = (0..stride * stride).map(|class| (class / stride, class % stride));
-        let backward = classes
-            .filter(|&(y, x)| y < input.height && x < input.width)
-            .map(|first| {
-                // Tap (r, q) reaches input row i from output row (i − r) / stride where that is whole.
-                let reach = |first: usize, tap: isize| {
-                    let distance = first as isize - tap;
-                    (distance.rem_euclid(stride as isize) == 0)
-                        .then(|| distance.div_euclid(stride as isize))
-                };
-                let reaching: Vec<(usize, (isize, isize))> = taps
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(t, tap)| {
-                        Some((t, (reach(first.0, tap.0)?, reach(first.1, tap.1)?)))
-                    })
-                    .collect();
-                let size = (
-                    (input.height - first.0).div_ceil(stride),
-                    (input.width - first.1).div_ceil(stride),
-                );
-                let gathers = (0..groups).map(|group| Gather {
-                    source: output,
-                    first_channel: group * outputs,
-                    channels: outputs,
-                    width: size.1,
-                    step: 1,
-                    taps: reaching.iter().map(|(_, offset)| *offset).collect(),
-                });
-                Class {
-                    first,
-                    size,
-                    stride,
-                    taps: reaching.iter().map(|(t, _)| *t).collect(),
-                    gathers: gathers.collect(),
-                }
-            })
-            .collect();
+        Self::on(Level::current(), c, batch, input, output, parameters)
+    }
+
+    /// As [`new`](Self::new), for an instruction set.
+    fn on(
+        level: Level,
+        c: &Description,
+        batch: usize,
+        input: Size,
+        output: Size,
+        parameters: &Parameters,
+    ) -> Self {
+        let weight = parameters.weight_place(&format!("{}.weight", c.name));
+        let method = if Winograd::takes(c, batch, input) {
+            Method::Winograd(Winograd::new(level, c, batch, input, weight))
+        } else if Pointwise::takes(c) {
+            Method::Pointwise(Pointwise::new(level, c, batch, input, weight))
+        } else {
+            Method::Gathered(Gathered::new(level, c, batch, input, output, weight))
+        };
         Self {
-            level: Level::current(),
             batch,
-            input,
             output,
-            kernel,
-            groups,
-            weight: parameters.weight_place(&format!("{}.weight", c.name)),
-            forward,
-            backward,
+            method,
         }
     }
 
@@ -150,68 +107,84 @@ impl Convolution {
         self.batch * self.output.len()
     }
 
-    fn own(&self) -> usize {
-        self.input.channels / self.groups
-    }
-
-    fn outputs(&self) -> usize {
-        self.output.channels / self.groups
-    }
-
-    fn area(&self) -> usize {
-        self.kernel * self.kernel
+    /// Whether operands may be worked out while they are read; where not, they have to be [`Operand::Plain`].
+    pub fn maps(&self) -> bool {
+        !matches!(self.method, Method::Gathered(_))
     }
 
     /// Floats of scratch for a forward pass.
     pub fn forward_scratch(&self) -> usize {
-        let k = self.area() * self.own();
-        let packed = self.groups * packed_blocks(k, self.outputs());
-        packed + self.count() * band(k)
+        method!(self, method, method.forward_scratch())
     }
 
     /// Floats of scratch for a backward pass.
     pub fn backward_scratch(&self) -> usize {
-        let k = self.area() * self.outputs();
-        let input = self.groups * packed_blocks(k, self.own()) + self.count() * band(k);
-        let weights = self.output.channels * self.area() * self.own();
-        let strips = (self.area() * self.own()).div_ceil(STRIP);
-        let copies = self.weight_slices().len();
-        let weight = copies * (weights + self.groups * strips * BAND);
-        input.max(weight)
+        method!(self, method, method.backward_scratch())
     }
 
-    fn count(&self) -> usize {
-        slices(self.batch).len()
+    /// y = x ∗ w, times a scale, plus a shift, and activated, where `folded` says so. `done` is told of every piece of
+    /// rows as soon as it is complete, with the position of its first number; calls with the same element of `partial`
+    /// come in a fixed order.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn forward<T: Send>(
+        &self,
+        parameters: &Parameters,
+        x: Operand<'_>,
+        y: &mut [f32],
+        folded: Option<Folded<'_>>,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        method!(
+            self,
+            method,
+            method.forward(parameters, x, y, folded, scratch, partial, done)
+        );
     }
 
-    fn weight_slices(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
-        let weights = self.output.channels * self.area() * self.own();
-        let count = if weights <= SMALL {
-            slices(self.batch).len()
-        } else {
-            1
-        };
-        let batch = self.batch;
-        (0..count).map(move |i| batch * i / count..batch * (i + 1) / count)
+    /// The gradient of the input: dx = (or +=) dy ∗ flipped weights; `done` as in [`forward`](Self::forward).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn input_gradient<T: Send>(
+        &self,
+        parameters: &Parameters,
+        dy: Operand<'_>,
+        dx: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        method!(
+            self,
+            method,
+            method.input_gradient(parameters, dy, dx, accumulate, scratch, partial, done)
+        );
+    }
+
+    /// Adds the gradient of the weights.
+    pub fn weight_gradient(
+        &self,
+        parameters: &mut Parameters,
+        x: Operand<'_>,
+        dy: Operand<'_>,
+        scratch: &mut [f32],
+    ) {
+        method!(
+            self,
+            method,
+            method.weight_gradient(parameters, x, dy, scratch)
+        );
     }
 }
 
-/// Numbers that the matrix `[k, n]` takes when packed in blocks.
+/// Numbers that the matrix `[k, n]` takes when packed in blocks of [`PANEL`] columns.
 fn packed_blocks(k: usize, n: usize) -> usize {
-    n / PANEL * packed_len(k, PANEL)
-        + if !n.is_multiple_of(PANEL) {
-            packed_len(k, PANEL)
-        } else {
-            0
-        }
-}
-
-/// Rows of `k` numbers that a band of an image of `pixels` pixels has.
-fn band_rows(k: usize, pixels: usize) -> usize {
-    (BAND / k.max(1)).clamp(1, pixels)
-}
-
-/// Numbers of a band of rows of `k`.
-fn band(k: usize) -> usize {
-    BAND.max(k)
+    n.div_ceil(PANEL) * packed_len(k, PANEL)
 }

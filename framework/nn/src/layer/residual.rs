@@ -1,7 +1,8 @@
 //! ResNet's block: units in a row, a shortcut around them, an addition and an activation.
 //!
-//! Training keeps the raw outputs of all convolutions. The activated tensors between them are worked out again in
-//! backward, one at a time, in scratch memory.
+//! Training keeps the raw outputs of all convolutions and nothing else. The activated tensors between them are worked out
+//! where the next convolution reads them, and so are the gradients of the raw outputs in backward; only for convolutions
+//! that cannot do that ([`Convolution::maps`](super::convolution::Convolution::maps)) they are written to scratch memory.
 
 use super::{
     Layer, Pass, Purpose, Size,
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     executor::Mode,
+    kernel::dense::Operand,
     network::{Activation, Residual as Description},
     parameter::Parameters,
 };
@@ -73,6 +75,25 @@ impl Residual {
             .unwrap_or(0)
     }
 
+    /// Numbers of the largest activated tensor that must be stored for a convolution behind it.
+    fn active(&self) -> usize {
+        let pairs = self.path.iter().zip(&self.path[1..]);
+        pairs
+            .filter(|(_, next)| !next.convolution.maps())
+            .map(|(unit, _)| unit.convolution.output_len())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Numbers of the two buffers that tensors between the units alternate between.
+    fn buffers(&self) -> [usize; 2] {
+        match self.path.len() {
+            1 => [0, 0],
+            2 => [self.between(), 0],
+            _ => [self.between(); 2],
+        }
+    }
+
     fn output_len(&self) -> usize {
         self.path[self.path.len() - 1].convolution.output_len()
     }
@@ -97,15 +118,18 @@ impl Layer for Residual {
             .map(|unit| unit.convolution.backward_scratch())
             .max();
         let (forward, backward) = (forward.unwrap_or(0), backward.unwrap_or(0));
-        let shortcut = if self.downsample.is_some() {
-            self.output_len()
-        } else {
-            0
+        let [a, b] = self.buffers();
+        let shortcut = |needed: &dyn Fn(&Unit) -> bool| match &self.downsample {
+            Some(unit) if needed(unit) => self.output_len(),
+            _ => 0,
         };
         match self.purpose {
             // Backward holds one activated tensor and the gradients of two, or that of the shortcut.
-            Purpose::Train => forward.max(backward) + (3 * self.between()).max(shortcut),
-            Purpose::Forward => forward + 2 * self.between() + shortcut,
+            Purpose::Train => {
+                let side = shortcut(&|unit| !unit.convolution.maps());
+                forward.max(backward) + (self.active() + a + b).max(side)
+            }
+            Purpose::Forward => forward + a + b + shortcut(&|_| true),
         }
     }
 
@@ -158,12 +182,19 @@ impl Layer for Residual {
             Some(unit) => {
                 let raw = &rest[..dy.len()];
                 unit.norm_gradient(parameters, raw, None, Activation::Identity, dy);
-                let (d, scratch) = pass.scratch.split_at_mut(dy.len());
-                unit.raw_gradient(raw, Source::To(dy, d));
+                let maps = unit.convolution.maps();
+                let stored = if maps { 0 } else { dy.len() };
+                let (d, scratch) = pass.scratch.split_at_mut(stored);
+                let d = if maps {
+                    unit.lazy_gradient(raw, dy)
+                } else {
+                    unit.raw_gradient(raw, Source::To(dy, d));
+                    Operand::Plain(d)
+                };
+                let x = Operand::Plain(x);
                 unit.convolution.weight_gradient(parameters, x, d, scratch);
                 if let Some(dx) = dx.as_deref_mut() {
-                    unit.convolution
-                        .input_gradient(parameters, d, dx, false, scratch);
+                    unit.input_gradient(parameters, d, dx, false, scratch);
                 }
             }
             None => {
@@ -172,36 +203,51 @@ impl Layer for Residual {
                 }
             }
         }
-        self.path[last].raw_gradient(raws[last], Source::InPlace(dy));
 
-        let between = self.between();
-        let (active, scratch) = pass.scratch.split_at_mut(between);
-        let (mut above, scratch) = scratch.split_at_mut(between);
-        let (mut below, scratch) = scratch.split_at_mut(between);
-        // Down the path; the gradient of unit i's raw output lies in dy for the last unit, in `above` for others.
+        let [a, b] = self.buffers();
+        let (active, scratch) = pass.scratch.split_at_mut(self.active());
+        let (mut below, scratch) = scratch.split_at_mut(a);
+        let (mut above, scratch) = scratch.split_at_mut(b);
+        // Down the path; the gradient of unit i's normalised output lies in dy for the last unit, in `above` for others.
         for i in (0..=last).rev() {
+            let (lower, upper) = self.path.split_at_mut(i);
+            let unit = &upper[0];
+            let maps = unit.convolution.maps();
             let d = if i == last {
-                &*dy
+                &mut *dy
             } else {
-                &above[..lengths[i]]
+                &mut above[..lengths[i]]
             };
-            if i == 0 {
-                let unit = &self.path[0].convolution;
-                unit.weight_gradient(parameters, x, d, scratch);
+            if !maps {
+                unit.raw_gradient(raws[i], Source::InPlace(d));
+            }
+            let d = if maps {
+                unit.lazy_gradient(raws[i], d)
+            } else {
+                Operand::Plain(d)
+            };
+            let Some(unit_below) = lower.last_mut() else {
+                unit.convolution
+                    .weight_gradient(parameters, Operand::Plain(x), d, scratch);
                 if let Some(dx) = dx.as_deref_mut() {
                     unit.input_gradient(parameters, d, dx, true, scratch);
                 }
                 break;
-            }
-            let (activation, len) = (self.activations[i - 1], lengths[i - 1]);
-            let (active, below_now) = (&mut active[..len], &mut below[..len]);
-            self.path[i - 1].apply(Some(raws[i - 1]), None, activation, active);
-            let unit = &self.path[i].convolution;
-            unit.weight_gradient(parameters, active, d, scratch);
-            unit.input_gradient(parameters, d, below_now, false, scratch);
-            let unit = &mut self.path[i - 1];
-            unit.norm_gradient(parameters, raws[i - 1], None, activation, below_now);
-            unit.raw_gradient(raws[i - 1], Source::InPlace(below_now));
+            };
+            let (raw, activation) = (raws[i - 1], self.activations[i - 1]);
+            let input = if maps {
+                unit_below.activated(raw, activation)
+            } else {
+                let active = &mut active[..lengths[i - 1]];
+                unit_below.apply(Some(raw), None, activation, active);
+                Operand::Plain(active)
+            };
+            unit.convolution
+                .weight_gradient(parameters, input, d, scratch);
+            let below_now = &mut below[..lengths[i - 1]];
+            unit.gradient_below(
+                parameters, d, unit_below, raw, activation, below_now, scratch,
+            );
             std::mem::swap(&mut above, &mut below);
         }
     }
@@ -210,25 +256,33 @@ impl Layer for Residual {
 impl Residual {
     fn train(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let parameters = &mut *pass.parameters;
-        let (active, scratch) = pass.scratch.split_at_mut(self.between());
+        let (active, scratch) = pass.scratch.split_at_mut(self.active());
         let last = self.path.len() - 1;
         let mut rest = &mut *pass.saved;
         let mut raw: &[f32] = &[];
         for i in 0..=last {
-            let (own, after) = rest.split_at_mut(self.path[i].convolution.output_len());
+            let (lower, upper) = self.path.split_at_mut(i);
+            let unit = &mut upper[0];
+            let (own, after) = rest.split_at_mut(unit.convolution.output_len());
             rest = after;
-            let input = if i == 0 { x } else { &active[..raw.len()] };
-            self.path[i].raw(parameters, input, own, scratch);
+            let input = match lower.last() {
+                None => Operand::Plain(x),
+                Some(below) if unit.convolution.maps() => {
+                    below.activated(raw, self.activations[i - 1])
+                }
+                Some(below) => {
+                    let active = &mut active[..raw.len()];
+                    below.apply(Some(raw), None, self.activations[i - 1], active);
+                    Operand::Plain(active)
+                }
+            };
+            unit.raw(parameters, input, own, scratch);
             raw = own;
-            if i < last {
-                let active = &mut active[..raw.len()];
-                self.path[i].apply(Some(raw), None, self.activations[i], active);
-            }
         }
         let addend = match &mut self.downsample {
             Some(unit) => {
                 let shortcut = &mut rest[..y.len()];
-                unit.raw(parameters, x, shortcut, scratch);
+                unit.raw(parameters, Operand::Plain(x), shortcut, scratch);
                 Addend {
                     values: shortcut,
                     affine: Some(unit.norm.affine()),
@@ -246,68 +300,65 @@ impl Residual {
     fn forget(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let parameters = &mut *pass.parameters;
         let infer = pass.mode == Mode::Infer;
-        let between = self.between();
-        let (mut input, scratch) = pass.scratch.split_at_mut(between);
-        let (mut output, scratch) = scratch.split_at_mut(between);
-        let shortcut_len = if self.downsample.is_some() {
+        let [a, b] = self.buffers();
+        let (mut output, scratch) = pass.scratch.split_at_mut(a);
+        let (mut input, scratch) = scratch.split_at_mut(b);
+        let last = self.path.len() - 1;
+        let shortcut = if self.downsample.is_some() {
             y.len()
         } else {
             0
         };
-        let (shortcut, scratch) = scratch.split_at_mut(shortcut_len);
-        let last = self.path.len() - 1;
-        for i in 0..=last {
-            let len = self.path[i].convolution.output_len();
-            let source = if i == 0 {
-                x
+        let (shortcut, scratch) = scratch.split_at_mut(shortcut);
+        let mut addend = Addend {
+            values: x,
+            affine: None,
+        };
+        if let Some(unit) = &mut self.downsample {
+            if infer {
+                unit.infer(parameters, x, None, Activation::Identity, shortcut, scratch);
             } else {
-                &input[..self.path[i - 1].convolution.output_len()]
-            };
+                unit.raw(parameters, Operand::Plain(x), shortcut, scratch);
+                addend.affine = Some(unit.norm.affine());
+            }
+            addend.values = shortcut;
+        }
+        for i in 0..=last {
+            let (lower, upper) = self.path.split_at_mut(i);
+            let unit = &mut upper[0];
+            let len = unit.convolution.output_len();
             let target = if i == last {
                 &mut *y
             } else {
                 &mut output[..len]
             };
-            let unit = &mut self.path[i];
-            // The activation of the last unit waits for the addition.
-            let activation = if i == last {
-                Activation::Identity
-            } else {
-                self.activations[i]
-            };
+            let activation = self.activations[i];
             if infer {
-                unit.infer(parameters, source, activation, target, scratch);
+                let source = match lower.last() {
+                    None => x,
+                    Some(below) => &input[..below.convolution.output_len()],
+                };
+                let addend = (i == last).then_some(addend.values);
+                unit.infer(parameters, source, addend, activation, target, scratch);
             } else {
+                let source = match lower.last() {
+                    None => Operand::Plain(x),
+                    Some(below) => {
+                        let input = &mut input[..below.convolution.output_len()];
+                        let activation = self.activations[i - 1];
+                        if unit.convolution.maps() {
+                            below.activated(input, activation)
+                        } else {
+                            below.apply(None, None, activation, input);
+                            Operand::Plain(input)
+                        }
+                    }
+                };
                 unit.raw(parameters, source, target, scratch);
-                if i < last {
-                    unit.apply(None, None, activation, target);
-                }
             }
             std::mem::swap(&mut input, &mut output);
         }
-        let addend = match &mut self.downsample {
-            Some(unit) if infer => {
-                unit.infer(parameters, x, Activation::Identity, shortcut, scratch);
-                Addend {
-                    values: shortcut,
-                    affine: None,
-                }
-            }
-            Some(unit) => {
-                unit.raw(parameters, x, shortcut, scratch);
-                Addend {
-                    values: shortcut,
-                    affine: Some(unit.norm.affine()),
-                }
-            }
-            None => Addend {
-                values: x,
-                affine: None,
-            },
-        };
-        if infer {
-            super::add_and_activate(addend.values, self.activations[last], y);
-        } else {
+        if !infer {
             self.path[last].apply(None, Some(addend), self.activations[last], y);
         }
     }

@@ -15,7 +15,10 @@ use super::{
     slices,
 };
 use crate::{
-    kernel::Level,
+    kernel::{
+        Level,
+        dense::{Operand, add_and_activate},
+    },
     network::{Activation, ConvNorm},
     parameter::Parameters,
 };
@@ -68,7 +71,7 @@ impl Unit {
     pub fn raw(
         &mut self,
         parameters: &mut Parameters,
-        x: &[f32],
+        x: Operand<'_>,
         raw: &mut [f32],
         scratch: &mut [f32],
     ) {
@@ -81,40 +84,127 @@ impl Unit {
             None,
             scratch,
             &mut self.moments,
-            |moments, rows| moments.add(level, rows),
+            |moments, _, rows| moments.add(level, rows),
         );
         let (first, rest) = self.moments.split_first_mut().expect("there is a slice");
         rest.iter().for_each(|other| first.merge(other));
         self.norm.take_batch(first, parameters);
     }
 
-    /// Convolves `x` to `y` with the running statistics folded in.
+    /// Convolves `x` to `y` with the running statistics folded in; with an addend y = activation(… + addend).
     pub fn infer(
         &mut self,
         parameters: &Parameters,
         x: &[f32],
+        addend: Option<&[f32]>,
         activation: Activation,
         y: &mut [f32],
         scratch: &mut [f32],
     ) {
         self.norm.take_running(parameters);
-        let affine = self.norm.affine();
+        let (affine, level) = (self.norm.affine(), self.level);
         let folded = Folded {
             scale: affine.scale,
             shift: affine.shift,
-            activation,
+            activation: if addend.is_some() {
+                Activation::Identity
+            } else {
+                activation
+            },
         };
         // Inference takes no statistics, so the slices have nothing to report to.
         let mut nothing = [(); 8];
         self.convolution.forward(
             parameters,
-            x,
+            Operand::Plain(x),
             y,
             Some(folded),
             scratch,
             &mut nothing,
-            |(), _| {},
+            |(), first, y| {
+                if let Some(addend) = addend {
+                    add_and_activate(level, &addend[first..][..y.len()], activation, y);
+                }
+            },
         );
+    }
+
+    /// activation(norm(raw)), to be worked out where it is read.
+    pub fn activated<'a>(&'a self, raw: &'a [f32], activation: Activation) -> Operand<'a> {
+        let affine = self.norm.affine();
+        Operand::Activated {
+            raw,
+            scale: affine.scale,
+            shift: affine.shift,
+            activation,
+        }
+    }
+
+    /// The gradient of `raw` from that of the normalised tensor, to be worked out where it is read.
+    pub fn lazy_gradient<'a>(&'a self, raw: &'a [f32], d: &'a [f32]) -> Operand<'a> {
+        Operand::Gradient {
+            d,
+            raw,
+            coefficients: self.norm.coefficients(),
+        }
+    }
+
+    /// Writes the gradient of the input, which is activation(norm(raw)) of the unit `below`, to `d`, and takes it through
+    /// that unit's activation as [`norm_gradient`](Self::norm_gradient) does.
+    #[expect(clippy::too_many_arguments, reason = "the operands of two units")]
+    pub fn gradient_below(
+        &self,
+        parameters: &mut Parameters,
+        dy: Operand<'_>,
+        below: &mut Self,
+        raw: &[f32],
+        activation: Activation,
+        d: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (level, norm) = (below.level, &below.norm);
+        below.sums.iter_mut().for_each(GradientSums::clear);
+        self.convolution.input_gradient(
+            parameters,
+            dy,
+            d,
+            false,
+            scratch,
+            &mut below.sums,
+            |sums, first, d| {
+                let raw = &raw[first..][..d.len()];
+                let (affine, standard) = (norm.affine(), norm.standard());
+                activation_gradient(level, raw, affine, None, activation, standard, d, sums);
+            },
+        );
+        below.take_sums(parameters);
+    }
+
+    /// Adds the gradient of the input to `dx`, or writes it there.
+    pub fn input_gradient(
+        &self,
+        parameters: &Parameters,
+        dy: Operand<'_>,
+        dx: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+    ) {
+        let mut nothing = [(); 8];
+        self.convolution.input_gradient(
+            parameters,
+            dy,
+            dx,
+            accumulate,
+            scratch,
+            &mut nothing,
+            |(), _, _| {},
+        );
+    }
+
+    fn take_sums(&mut self, parameters: &mut Parameters) {
+        let (first, rest) = self.sums.split_first_mut().expect("there is a slice");
+        rest.iter().for_each(|other| first.merge(other));
+        self.norm.gradient(first, parameters);
     }
 
     /// y = activation(norm(raw) + addend); without `raw`, y is changed in place.
@@ -139,7 +229,8 @@ impl Unit {
     }
 
     /// Turns the gradient `d` of activation(norm(raw) + addend) into that of the sum inside, adds the gradients of the
-    /// batch norm, and gets it ready for [`raw_gradient`](Self::raw_gradient).
+    /// batch norm, and gets it ready for [`raw_gradient`](Self::raw_gradient) or
+    /// [`lazy_gradient`](Self::lazy_gradient).
     pub fn norm_gradient(
         &mut self,
         parameters: &mut Parameters,
@@ -170,9 +261,7 @@ impl Unit {
                 sums,
             );
         });
-        let (first, rest) = self.sums.split_first_mut().expect("there is a slice");
-        rest.iter().for_each(|other| first.merge(other));
-        self.norm.gradient(first, parameters);
+        self.take_sums(parameters);
     }
 
     /// The gradient of `raw` from that of the normalised tensor, in place or from one tensor to another.

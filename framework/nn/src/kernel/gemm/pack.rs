@@ -10,6 +10,11 @@ pub const fn packed_len(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(16)
 }
 
+/// The panels of a packed right-hand side with `n` columns: first column and number of vectors of each.
+pub fn panels(level: Level, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    tile::cut(level, n)
+}
+
 /// Packs the matrix whose element in row k and column n is `f(k, n)`.
 ///
 /// # Panics

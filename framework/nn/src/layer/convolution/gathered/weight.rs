@@ -4,18 +4,24 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{BAND, Convolution, STRIP};
-use crate::{kernel::gemm::gemm_tn, layer::each_slice, parameter::Parameters};
+use super::{BAND, Gathered, STRIP};
+use crate::{
+    kernel::{dense::Operand, gemm::gemm_tn},
+    layer::each_slice,
+    parameter::Parameters,
+};
 
-impl Convolution {
+impl Gathered {
     /// Adds the gradient of the weights.
     pub fn weight_gradient(
         &self,
         parameters: &mut Parameters,
-        x: &[f32],
-        dy: &[f32],
+        x: Operand<'_>,
+        dy: Operand<'_>,
         scratch: &mut [f32],
     ) {
+        let stored = "operands are stored for this method";
+        let (x, dy) = (x.plain().expect(stored), dy.plain().expect(stored));
         let (own, outputs, area) = (self.own(), self.outputs(), self.area());
         let k = area * own;
         let copies = self.weight_slices().len();

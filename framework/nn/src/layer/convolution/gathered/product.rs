@@ -4,17 +4,19 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Class, Convolution, Folded, PANEL, band, band_rows, packed_blocks};
+use super::{Class, Gathered, PANEL, band, band_rows, packed_blocks};
 use crate::{
-    kernel::gemm::{Epilogue, Right, gemm, pack, packed_len},
-    layer::{each_slice, gather::Gather, pieces, slices},
+    kernel::{
+        dense::Operand,
+        gemm::{Epilogue, Right, gemm, pack, packed_len},
+    },
+    layer::{convolution::Folded, each_slice, gather::Gather, pieces, slices},
     network::Activation,
     parameter::Parameters,
 };
 
-impl Convolution {
-    /// y = x ∗ w, times a scale, plus a shift, and activated, where `folded` says so. `done` is told of every piece of
-    /// rows as soon as it is complete, with the number of its slice.
+impl Gathered {
+    /// Forward, as [`Convolution::forward`](super::super::Convolution::forward).
     #[expect(
         clippy::too_many_arguments,
         reason = "the operands of a pass and who is told of it"
@@ -22,13 +24,14 @@ impl Convolution {
     pub fn forward<T: Send>(
         &self,
         parameters: &Parameters,
-        x: &[f32],
+        x: Operand<'_>,
         y: &mut [f32],
         folded: Option<Folded<'_>>,
         scratch: &mut [f32],
         partial: &mut [T],
-        done: impl Fn(&mut T, &[f32]) + Sync,
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
+        let x = x.plain().expect("operands are stored for this method");
         let weights = &parameters.values()[self.weight.clone()];
         let (k, outputs, area, own) = (
             self.area() * self.own(),
@@ -78,40 +81,55 @@ impl Convolution {
                             buffer,
                         );
                     }
-                    done(partial, y);
+                    done(partial, image * size + first * depth, y);
                 }
             }
         });
     }
 
-    /// The gradient of the input: dx = (or +=) dy ∗ flipped weights.
-    pub fn input_gradient(
+    /// The input gradient, as [`Convolution::input_gradient`](super::super::Convolution::input_gradient).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn input_gradient<T: Send>(
         &self,
         parameters: &Parameters,
-        dy: &[f32],
+        dy: Operand<'_>,
         dx: &mut [f32],
         accumulate: bool,
         scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
+        let dy = dy.plain().expect("operands are stored for this method");
         let weights = &parameters.values()[self.weight.clone()];
         let (own, outputs, area) = (self.own(), self.outputs(), self.area());
+        let (packed, buffers) = scratch.split_at_mut(self.gradient_packed());
+        let mut rest = packed;
+        let mut classes = Vec::with_capacity(self.backward.len());
         for class in &self.backward {
             let k = class.taps.len() * outputs;
             let block = packed_blocks(k, own);
-            let (packed, buffers) = scratch.split_at_mut(self.groups * block);
+            let (packed, after) = rest.split_at_mut(self.groups * block);
+            rest = after;
             for (group, packed) in packed.chunks_mut(block.max(1)).enumerate() {
                 self.pack(k, own, packed, |i, channel| {
                     let (tap, o) = (class.taps[i / outputs], group * outputs + i % outputs);
                     weights[(o * own + channel) * area + tap]
                 });
             }
-            let (packed, size) = (&*packed, self.input.len());
-            let parts = pieces(dx, size, self.batch)
-                .zip(buffers.chunks_mut(band(k)))
-                .zip(slices(self.batch));
-            each_slice(parts, |((dx, buffer), images)| {
-                for (dx, image) in dx.chunks_mut(size).zip(images) {
-                    let dy = &dy[image * self.output.len()..][..self.output.len()];
+            classes.push((class, block, &*packed));
+        }
+        let size = self.input.len();
+        let parts = pieces(dx, size, self.batch)
+            .zip(buffers.chunks_mut(self.gradient_band()))
+            .zip(slices(self.batch))
+            .zip(partial);
+        each_slice(parts, |(((dx, buffer), images), partial)| {
+            for (dx, image) in dx.chunks_mut(size).zip(images) {
+                let dy = &dy[image * self.output.len()..][..self.output.len()];
+                for &(class, block, packed) in &classes {
                     for (group, gather) in class.gathers.iter().enumerate() {
                         let packed = &packed[group * block..];
                         self.class_gradient(
@@ -119,8 +137,9 @@ impl Convolution {
                         );
                     }
                 }
-            });
-        }
+                done(partial, image * size, dx);
+            }
+        });
     }
 
     /// One class and group of one image.

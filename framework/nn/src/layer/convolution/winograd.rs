@@ -1,0 +1,588 @@
+//! 3×3 convolutions of stride 1 and padding 1 by Winograd's transforms.
+//!
+//! Work is counted in *units*, rows of tiles of one image. With few channels every slice of the batch goes through its
+//! units in chunks whose transformed tensors stay in the second-level cache. With many channels the transformed filters
+//! are far larger than that cache, and what counts is how often they are read: then a chunk spans many images, and all
+//! threads work on its three phases (inputs to points, products, points to outputs) one after the other.
+//!
+//! Cuts depend on shapes only, so results do not depend on the number of threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::{
+    kernel::{
+        Level,
+        dense::{Band, Operand},
+        gemm::{Epilogue, Right, gemm, gemm_tn, packed_len},
+        winograd::{
+            FilterSource, GradientTiles, InputTiles, OutputTiles, POINTS, TILE, WeightGradient,
+            filters,
+        },
+    },
+    layer::{Size, each_slice, inverted_residual::place::Place},
+    network::{Activation, Convolution as Description},
+    parameter::Parameters,
+};
+
+use super::{Folded, PANEL};
+
+/// Fewest tiles of a batch for which transforming the filters pays.
+const FEWEST: usize = 16;
+/// Numbers of transformed tensors that a slice works on at a time.
+const CHUNK: usize = 192 * 1024;
+/// Numbers of transformed filters from which all threads work on one chunk.
+const LARGE: usize = 1 << 20;
+/// Numbers of transformed tensors that all threads work on at a time.
+const SHARED: usize = 5 << 20;
+/// Most parts of a phase that run side by side.
+const PARTS: usize = 8;
+/// Outputs of a task of the weight gradient's products.
+const ROWS: usize = 128;
+
+/// A convolution planned for one batch shape.
+#[derive(Clone, Debug)]
+pub(super) struct Winograd {
+    level: Level,
+    batch: usize,
+    height: usize,
+    width: usize,
+    inputs: usize,
+    outputs: usize,
+    /// Rows and columns of tiles of an image.
+    tiles: (usize, usize),
+    weight: Range<usize>,
+}
+
+/// How one direction is cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// All threads work on one chunk.
+    shared: bool,
+    /// Units of a chunk.
+    units: usize,
+}
+
+/// Successive units of one image.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    image: usize,
+    /// First row of tiles, and number of rows.
+    first: usize,
+    rows: usize,
+    /// Tiles of the chunk before it.
+    before: usize,
+}
+
+/// What becomes of the products of a direction.
+struct Finish<'a> {
+    start: Option<&'a [f32]>,
+    activation: Activation,
+    accumulate: bool,
+}
+
+impl Winograd {
+    /// Whether `c` is a convolution that this method computes, and large enough to gain.
+    pub fn takes(c: &Description, batch: usize, input: Size) -> bool {
+        let tiles = batch * input.height.div_ceil(TILE) * input.width.div_ceil(TILE);
+        let padding = [
+            c.padding.top,
+            c.padding.left,
+            c.padding.bottom,
+            c.padding.right,
+        ];
+        c.kernel == 3
+            && c.stride == 1
+            && c.groups == 1
+            && padding == [1; 4]
+            && c.input >= 16
+            && c.output >= 16
+            && tiles >= FEWEST
+    }
+
+    /// The convolution `c` for `batch` images of size `input`.
+    pub fn new(
+        level: Level,
+        c: &Description,
+        batch: usize,
+        input: Size,
+        weight: Range<usize>,
+    ) -> Self {
+        Self {
+            level,
+            batch,
+            height: input.height,
+            width: input.width,
+            inputs: c.input,
+            outputs: c.output,
+            tiles: (input.height.div_ceil(TILE), input.width.div_ceil(TILE)),
+            weight,
+        }
+    }
+
+    fn units(&self) -> usize {
+        self.batch * self.tiles.0
+    }
+
+    /// The cut for products of that many multiply-adds a tile and point, whose transformed tensors have `width`
+    /// channels together.
+    fn cut(&self, products: usize, width: usize, fewest: usize) -> Cut {
+        let of_slice = self.batch.div_ceil(PARTS) * self.tiles.0;
+        let numbers = POINTS * width;
+        let shared = POINTS * products > LARGE;
+        let (tiles, most) = if shared {
+            ((SHARED / numbers).max(PANEL * 2), self.units())
+        } else {
+            // Many tiles read the filters less often, few stay in the cache.
+            let balanced = products / width / 2;
+            ((CHUNK / numbers).max(fewest).max(balanced), of_slice)
+        };
+        Cut {
+            shared,
+            units: (tiles / self.tiles.1).clamp(1, most.max(1)),
+        }
+    }
+
+    fn chunk_tiles(&self, cut: Cut) -> usize {
+        cut.units * self.tiles.1
+    }
+
+    /// Chunks that are worked on at the same time.
+    fn lanes(&self, cut: Cut) -> usize {
+        if cut.shared { 1 } else { self.parts() }
+    }
+
+    fn parts(&self) -> usize {
+        self.batch.min(PARTS)
+    }
+
+    /// Columns of a band.
+    fn columns(&self) -> usize {
+        self.tiles.1 * TILE + 2
+    }
+
+    /// Numbers of the largest band of `channels` channels.
+    fn band(&self, cut: Cut, channels: usize) -> usize {
+        (cut.units.min(self.tiles.0) * TILE + 2) * self.columns() * channels
+    }
+
+    fn direction_scratch(&self, k: usize, n: usize) -> usize {
+        let cut = self.cut(k * n, k + n, 28);
+        let points = POINTS * self.chunk_tiles(cut) * (k + n);
+        let packed = n.div_ceil(PANEL) * POINTS * packed_len(k, PANEL);
+        packed + self.lanes(cut) * points + self.parts() * self.band(cut, k)
+    }
+
+    /// Floats of scratch for a forward pass.
+    pub fn forward_scratch(&self) -> usize {
+        self.direction_scratch(self.inputs, self.outputs)
+    }
+
+    /// Floats of scratch for a backward pass.
+    pub fn backward_scratch(&self) -> usize {
+        let (c, o) = (self.inputs, self.outputs);
+        let cut = self.weight_cut();
+        let weight = self.lanes(cut) * POINTS * (c * o + self.chunk_tiles(cut) * (c + o))
+            + self.parts() * self.band(cut, c.max(o));
+        weight.max(self.direction_scratch(o, c))
+    }
+
+    fn weight_cut(&self) -> Cut {
+        self.cut(self.inputs * self.outputs, self.inputs + self.outputs, 56)
+    }
+
+    /// Forward, as [`Convolution::forward`](super::Convolution::forward).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn forward<T: Send>(
+        &self,
+        parameters: &Parameters,
+        x: Operand<'_>,
+        y: &mut [f32],
+        folded: Option<Folded<'_>>,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        let source = FilterSource {
+            weights: &parameters.values()[self.weight.clone()],
+            row: 9,
+            column: 9 * self.inputs,
+            flip: false,
+            scale: folded.map(|folded| folded.scale),
+        };
+        let finish = Finish {
+            start: folded.map(|folded| folded.shift),
+            activation: folded.map_or(Activation::Identity, |folded| folded.activation),
+            accumulate: false,
+        };
+        let sizes = [self.inputs, self.outputs];
+        self.convolve(sizes, source, x, y, finish, scratch, partial, done);
+    }
+
+    /// The input gradient, as [`Convolution::input_gradient`](super::Convolution::input_gradient).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn input_gradient<T: Send>(
+        &self,
+        parameters: &Parameters,
+        dy: Operand<'_>,
+        dx: &mut [f32],
+        accumulate: bool,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        let source = FilterSource {
+            weights: &parameters.values()[self.weight.clone()],
+            row: 9 * self.inputs,
+            column: 9,
+            flip: true,
+            scale: None,
+        };
+        let finish = Finish {
+            start: None,
+            activation: Activation::Identity,
+            accumulate,
+        };
+        let sizes = [self.outputs, self.inputs];
+        self.convolve(sizes, source, dy, dx, finish, scratch, partial, done);
+    }
+
+    /// y (+)= x ∗ filters, from k to n channels.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    fn convolve<T: Send>(
+        &self,
+        [k, n]: [usize; 2],
+        source: FilterSource<'_>,
+        x: Operand<'_>,
+        y: &mut [f32],
+        finish: Finish<'_>,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        let pixels = self.batch * self.height * self.width;
+        assert!(x.len() == pixels * k && y.len() == pixels * n);
+        assert!(finish.start.is_none_or(|start| start.len() >= n));
+        assert!(partial.len() >= self.parts());
+        let (level, cut) = (self.level, self.cut(k * n, k + n, 28));
+        let block = POINTS * packed_len(k, PANEL);
+        let (packed, scratch) = scratch.split_at_mut(n.div_ceil(PANEL) * block);
+        packed
+            .par_chunks_mut(block)
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(i, packed)| {
+                let first = i * PANEL;
+                filters(level, source, k, first, PANEL.min(n - first), packed);
+            });
+        let packed = &*packed;
+        let band = self.band(cut, k);
+        let (bands, points) = scratch.split_at_mut(self.parts() * band);
+        let most = self.chunk_tiles(cut);
+        let out = Place::new(y);
+        // SAFETY (of all `run`s below): a chunk's points are `[point, tile, channel]` in buffers of `most` tiles.
+        let inputs = |runs: Range<usize>, before: usize, m: usize, band: &mut [f32], to: Place| {
+            for run in self.runs(runs, before) {
+                self.inputs(run, x, k, m, band, to);
+            }
+        };
+        let outputs =
+            |runs: Range<usize>, before: usize, m: usize, from: Place, partial: &mut T| {
+                for run in self.runs(runs, before) {
+                    let (at, len) = self.pixels(run, n);
+                    let kernel = OutputTiles {
+                        points: from.at(run.before * n),
+                        plane: m * n,
+                        channels: n,
+                        tiles: (run.rows, self.tiles.1),
+                        out: out.at(at),
+                        size: (len / n / self.width, self.width),
+                        start: finish.start.map_or(std::ptr::null(), <[f32]>::as_ptr),
+                        accumulate: finish.accumulate,
+                        activation: finish.activation,
+                    };
+                    // SAFETY: the points hold the run's tiles; its pixels lie in y, and no other part has them.
+                    unsafe {
+                        level.run(kernel);
+                        done(partial, at, out.slice(at, len));
+                    }
+                }
+            };
+        let product = |m: usize, point: usize, column: usize, from: Place, to: Place| {
+            let width = PANEL.min(n - column);
+            let plane = packed_len(k, width);
+            let right = &packed[column / PANEL * block + point * plane..][..plane];
+            // SAFETY: m tiles of every point lie in both buffers; the filters were made for k and these columns.
+            unsafe {
+                gemm(
+                    level,
+                    m,
+                    k,
+                    width,
+                    from.at(point * m * k),
+                    k,
+                    Right::Packed(right.as_ptr()),
+                    to.at(point * m * n + column),
+                    n,
+                    &Epilogue::SET,
+                );
+            }
+        };
+        if cut.shared {
+            let (from, to) = points.split_at_mut(POINTS * most * k);
+            assert!(to.len() >= POINTS * most * n);
+            let (from, to) = (Place::new(from), Place::new(to));
+            for first in (0..self.units()).step_by(cut.units) {
+                let chunk = first..(first + cut.units).min(self.units());
+                let m = chunk.len() * self.tiles.1;
+                each_slice(
+                    parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
+                    |(part, band)| inputs(part, chunk.start, m, band, from),
+                );
+                let columns = n.div_ceil(PANEL);
+                (0..POINTS * columns)
+                    .into_par_iter()
+                    .with_max_len(columns)
+                    .for_each(|i| product(m, i / columns, i % columns * PANEL, from, to));
+                each_slice(
+                    parts(chunk.clone(), self.parts()).zip(&mut *partial),
+                    |(part, partial)| outputs(part, chunk.start, m, to, partial),
+                );
+            }
+        } else {
+            let images = parts(0..self.batch, self.parts());
+            let work = images
+                .zip(bands.chunks_mut(band))
+                .zip(points.chunks_mut(POINTS * most * (k + n)))
+                .zip(partial);
+            each_slice(work, |(((images, band), points), partial)| {
+                let (from, to) = points.split_at_mut(POINTS * most * k);
+                assert!(to.len() >= POINTS * most * n);
+                let (from, to) = (Place::new(from), Place::new(to));
+                let units = images.start * self.tiles.0..images.end * self.tiles.0;
+                for first in units.clone().step_by(cut.units) {
+                    let chunk = first..(first + cut.units).min(units.end);
+                    let m = chunk.len() * self.tiles.1;
+                    inputs(chunk.clone(), first, m, band, from);
+                    for point in 0..POINTS {
+                        for column in (0..n).step_by(PANEL) {
+                            product(m, point, column, from, to);
+                        }
+                    }
+                    outputs(chunk, first, m, to, partial);
+                }
+            });
+        }
+    }
+
+    /// Adds the gradient of the weights.
+    pub fn weight_gradient(
+        &self,
+        parameters: &mut Parameters,
+        x: Operand<'_>,
+        dy: Operand<'_>,
+        scratch: &mut [f32],
+    ) {
+        let (c, o, level) = (self.inputs, self.outputs, self.level);
+        let pixels = self.batch * self.height * self.width;
+        assert!(x.len() == pixels * c && dy.len() == pixels * o);
+        let cut = self.weight_cut();
+        let (most, copies) = (self.chunk_tiles(cut), self.lanes(cut));
+        let band = self.band(cut, c.max(o));
+        let (sums, scratch) = scratch.split_at_mut(copies * POINTS * c * o);
+        let (bands, points) = scratch.split_at_mut(self.parts() * band);
+        let points_len = POINTS * most * (c + o);
+        let transform = |units: Range<usize>,
+                         before: usize,
+                         m: usize,
+                         band: &mut [f32],
+                         from: Place,
+                         to: Place| {
+            for run in self.runs(units, before) {
+                self.inputs(run, x, c, m, band, from);
+                self.gradients(run, dy, m, band, to);
+            }
+        };
+        let product = |m: usize, point: usize, rows: Range<usize>, from: Place, to: Place, sums| {
+            // SAFETY: m tiles of every point lie in both buffers, and `sums` are the rows' own.
+            unsafe {
+                gemm_tn(
+                    level,
+                    m,
+                    rows.len(),
+                    c,
+                    to.at(point * m * o + rows.start),
+                    o,
+                    from.at(point * m * c),
+                    c,
+                    sums,
+                    c,
+                );
+            }
+        };
+        if cut.shared {
+            assert!(points.len() >= points_len);
+            let (from, to) = points.split_at_mut(POINTS * most * c);
+            let (from, to) = (Place::new(from), Place::new(to));
+            for first in (0..self.units()).step_by(cut.units) {
+                let chunk = first..(first + cut.units).min(self.units());
+                let m = chunk.len() * self.tiles.1;
+                each_slice(
+                    parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
+                    |(part, band)| transform(part, first, m, band, from, to),
+                );
+                let tasks = sums
+                    .chunks_mut(c * o)
+                    .enumerate()
+                    .flat_map(|(point, sums)| {
+                        let rows = (0..o).step_by(ROWS).zip(sums.chunks_mut(ROWS * c));
+                        rows.map(move |(row, sums)| (point, row, sums))
+                    });
+                each_slice(tasks, |(point, row, sums)| {
+                    if first == 0 {
+                        sums.fill(0.0);
+                    }
+                    let rows = row..row + sums.len() / c;
+                    product(m, point, rows, from, to, sums.as_mut_ptr());
+                });
+            }
+        } else {
+            let images = parts(0..self.batch, self.parts());
+            let work = images
+                .zip(bands.chunks_mut(band))
+                .zip(points.chunks_mut(points_len))
+                .zip(sums.chunks_mut(POINTS * c * o));
+            each_slice(work, |(((images, band), points), sums)| {
+                assert!(points.len() >= points_len);
+                sums.fill(0.0);
+                let (from, to) = points.split_at_mut(POINTS * most * c);
+                let (from, to) = (Place::new(from), Place::new(to));
+                let units = images.start * self.tiles.0..images.end * self.tiles.0;
+                for first in units.clone().step_by(cut.units) {
+                    let chunk = first..(first + cut.units).min(units.end);
+                    let m = chunk.len() * self.tiles.1;
+                    transform(chunk, first, m, band, from, to);
+                    for (point, sums) in sums.chunks_mut(c * o).enumerate() {
+                        product(m, point, 0..o, from, to, sums.as_mut_ptr());
+                    }
+                }
+            });
+        }
+        let (_, gradients) = parameters.values_and_gradients_mut();
+        let sums = &*sums;
+        gradients[self.weight.clone()]
+            .par_chunks_mut(9 * c)
+            .enumerate()
+            .for_each(|(row, gradient)| {
+                let kernel = WeightGradient {
+                    sums: sums[row * c..].as_ptr(),
+                    copies,
+                    copy: POINTS * c * o,
+                    plane: c * o,
+                    inputs: c,
+                    out: gradient.as_mut_ptr(),
+                };
+                // SAFETY: every point of every copy has a row of c sums for each output; the gradient has 9 · c numbers.
+                unsafe { level.run(kernel) }
+            });
+    }
+
+    /// Writes the points of a run's inputs, of k channels, to the buffer of a chunk of m tiles.
+    fn inputs(&self, run: Run, x: Operand<'_>, k: usize, m: usize, band: &mut [f32], to: Place) {
+        let size = self.height * self.width * k;
+        let source = Band {
+            operand: x.part(run.image * size, size),
+            height: self.height,
+            width: self.width,
+            channels: k,
+            first: (run.first * TILE) as isize - 1,
+            rows: run.rows * TILE + 2,
+            left: 1,
+            columns: self.columns(),
+        };
+        source.fill(self.level, band);
+        let kernel = InputTiles {
+            band: band.as_ptr(),
+            pitch: self.columns() * k,
+            channels: k,
+            tiles: (run.rows, self.tiles.1),
+            out: to.at(run.before * k),
+            plane: m * k,
+        };
+        // SAFETY: the band was just filled for these tiles; the buffer has room for m tiles at every point.
+        unsafe { self.level.run(kernel) }
+    }
+
+    /// Writes the points of a run's gradients of outputs to the buffer of a chunk of m tiles.
+    fn gradients(&self, run: Run, dy: Operand<'_>, m: usize, band: &mut [f32], to: Place) {
+        let o = self.outputs;
+        let size = self.height * self.width * o;
+        let columns = self.tiles.1 * TILE;
+        let source = Band {
+            operand: dy.part(run.image * size, size),
+            height: self.height,
+            width: self.width,
+            channels: o,
+            first: (run.first * TILE) as isize,
+            rows: run.rows * TILE,
+            left: 0,
+            columns,
+        };
+        source.fill(self.level, band);
+        let kernel = GradientTiles {
+            band: band.as_ptr(),
+            pitch: columns * o,
+            channels: o,
+            tiles: (run.rows, self.tiles.1),
+            out: to.at(run.before * o),
+            plane: m * o,
+        };
+        // SAFETY: as for the inputs.
+        unsafe { self.level.run(kernel) }
+    }
+
+    /// The runs of some units of a chunk that starts at unit `before`.
+    fn runs(&self, units: Range<usize>, before: usize) -> impl Iterator<Item = Run> {
+        let (rows, columns) = self.tiles;
+        let mut unit = units.start;
+        std::iter::from_fn(move || {
+            if unit >= units.end {
+                return None;
+            }
+            let first = unit % rows;
+            let run = Run {
+                image: unit / rows,
+                first,
+                rows: (rows - first).min(units.end - unit),
+                before: (unit - before) * columns,
+            };
+            unit += run.rows;
+            Some(run)
+        })
+    }
+
+    /// The numbers of a run's pixels in a tensor of n channels: the first, and how many.
+    fn pixels(&self, run: Run, n: usize) -> (usize, usize) {
+        let row = |tile: usize| (tile * TILE).min(self.height);
+        let (first, last) = (row(run.first), row(run.first + run.rows));
+        let at = (run.image * self.height + first) * self.width * n;
+        (at, (last - first) * self.width * n)
+    }
+}
+
+/// Cuts a range into at most `count` parts.
+fn parts(range: Range<usize>, count: usize) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+    let count = count.min(range.len());
+    let (start, len) = (range.start, range.len());
+    (0..count).map(move |i| start + len * i / count..start + len * (i + 1) / count)
+}
