@@ -77,6 +77,7 @@ pub fn read_bytes(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
 fn read_from(mut source: impl Read + Seek, limits: &Limits) -> Result<Value, Error> {
     let length = crate::zip::length(&mut source)?;
     let start = crate::zip::read_at(&mut source, 0, length.min(512))?;
+    source.rewind().map_err(|e| Error::disk("read", &e))?;
     match Container::of(&start) {
         Container::Zip => modern::read(source, limits),
         Container::Pickles => legacy::read(source, length, limits),
