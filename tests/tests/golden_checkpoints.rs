@@ -257,6 +257,64 @@ fn written_checkpoints_are_read_again_bit_for_bit() {
     assert!(again == value, "a value changed on the way");
 }
 
+#[test]
+fn python_objects_become_plain_values() {
+    let array = |shape: &[usize], integers: &[i64]| Value::Array(Array::from_i64(shape, integers));
+    let ones = Value::Array(Array::from_f32(&[2], &[1.0, 1.0]));
+    let big_endian = Array {
+        dtype: Dtype::I16,
+        shape: vec![3],
+        bytes: vec![0, 0, 1, 0, 2, 0],
+    };
+    let pair = |key: i64, value: Value| (Value::Integer(key), value);
+    let expected = Value::dict([
+        ("parameter", ones.clone()),
+        ("tensor", ones),
+        ("device", Value::text("cuda:0")),
+        (
+            "size",
+            Value::Tuple(vec![Value::Integer(1), Value::Integer(2)]),
+        ),
+        ("scalar", Value::Float(2.5)),
+        ("integer_scalar", Value::Integer(-7)),
+        ("truth_scalar", Value::Bool(true)),
+        (
+            "array",
+            Value::Array(Array::from_f32(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])),
+        ),
+        ("column_major", array(&[2, 3], &[0, 1, 2, 3, 4, 5])),
+        ("big_endian", Value::Array(big_endian)),
+        (
+            "arguments",
+            Value::dict([("lr", Value::Float(0.1)), ("arch", Value::text("resnet18"))]),
+        ),
+        ("path", Value::text("/a/b")),
+        (
+            "counter",
+            Value::Dict(vec![pair(1, Value::Integer(2)), pair(2, Value::Integer(1))]),
+        ),
+        (
+            "default",
+            Value::Dict(vec![pair(1, Value::List(vec![Value::Integer(2)]))]),
+        ),
+        ("bytearray", Value::Bytes(b"ab".to_vec())),
+        ("frozenset", Value::Set(vec![Value::Integer(3)])),
+    ]);
+    assert_eq!(read(&fixtures("objects/changed.pth")), expected);
+    assert_eq!(read(&fixtures("objects/changed_legacy.pth")), expected);
+    for (kind, reason) in [
+        ("conjugate", "conjugation"),
+        ("negative", "negation"),
+        ("meta", "_rebuild_meta_tensor_no_storage"),
+        ("sparse", "_rebuild_sparse_tensor"),
+        ("storage", "bare storage"),
+    ] {
+        let path = fixtures(&format!("objects/refused_{kind}.pth"));
+        let error = torch::read(&path, &Limits::default()).unwrap_err();
+        assert!(error.problem().contains(reason), "{error}");
+    }
+}
+
 /// What the hostile files would leave behind if their code ran.
 const TRACES: [&str; 3] = ["/tmp/pwned", "/tmp/pwned_traversal", "/tmp/pwned_absolute"];
 
@@ -366,9 +424,14 @@ fn pytorch_reads_what_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("compare.py");
     fs::write(&script, PYTHON).unwrap();
-    let mut files: Vec<PathBuf> = ["nested_zip.pth", "dtypes_legacy.pth", "strided_zip.pth"]
-        .map(|file| fixtures("tiny").join(file))
-        .into();
+    let mut files: Vec<PathBuf> = [
+        "tiny/nested_zip.pth",
+        "tiny/dtypes_legacy.pth",
+        "tiny/strided_zip.pth",
+        "objects/exact.pth",
+    ]
+    .map(fixtures)
+    .into();
     if let Some(reference) = Reference::find("PyTorch reading the MoCo checkpoint written again") {
         files.push(reference.path("golden/g4_checkpoints/checkpoint_0000.pth.tar"));
     }
