@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file with everything a run needs to go on.
+//! Checkpoints: one safetensors file with everything a run needs to go on, and weights from files of others.
 //!
 //! A file holds the tensors of every encoder under its reference name behind the encoder's own
 //! (`encoder_q.conv_stem.weight`), the learner's buffers (`queue`, `queue_ptr`), the optimiser's state
@@ -6,17 +6,21 @@
 //! fact about the machine, and its order is fixed, so equal states are equal bytes.
 
 mod atomic;
+mod fill;
+pub mod layout;
 mod read;
 mod store;
+pub(crate) mod torch;
 mod weights;
 mod write;
 
 use std::collections::BTreeMap;
 
 pub use atomic::{Partial, remove_partial, write_atomically};
+pub(crate) use fill::{Differences, fill, tensors};
 pub use read::read;
+pub(crate) use read::{Container, container};
 pub use store::Store;
-pub(crate) use weights::{Differences, fill, tensors};
 pub use weights::{Loaded, load_backbone, take_backbone};
 pub use write::write;
 

@@ -5,6 +5,7 @@
 //! bad file, 130 stopped.
 
 mod check;
+mod convert;
 mod describe;
 mod list;
 mod run;
@@ -79,6 +80,8 @@ enum Verb {
         /// Its name in experiment files
         name: String,
     },
+    /// Convert weights: checkpoints of PyTorch, state dicts of other libraries, ONNX models
+    Convert(convert::Arguments),
     /// Make the report of a run again
     Report {
         /// The run's folder, such as `runs/quickstart`
@@ -178,6 +181,7 @@ fn act(verb: Verb) -> Result<String, Refusal> {
             json,
         } => list::list(kind.as_deref(), verbose, json),
         Verb::Describe { name } => describe::describe(&name),
+        Verb::Convert(arguments) => convert::convert(arguments),
         Verb::Report { folder } => {
             let page = crate::report::report(&folder)?;
             Ok(format!("{}\n", page.display()))

@@ -58,17 +58,11 @@ pub fn encoder(stage: &Evaluate, given: &Given) -> Result<(Box<dyn Encoder>, Str
         }
         Given::State { origin, checkpoint } => {
             let encoder = backbone.encoder(&Head::default(), 0);
-            let loaded = checkpoint::take_backbone(checkpoint, origin, &mut encoder.parameters())?;
-            let mut text = format!("{origin}: {} tensors", loaded.taken);
-            if !loaded.prefix.is_empty() {
-                text.push_str(&format!(" of `{}`", loaded.prefix.trim_end_matches('.')));
-            }
-            if let Some(epoch) = loaded.epoch {
-                text.push_str(&format!(", epoch {epoch}"));
-            }
-            if loaded.head > 0 {
-                text.push_str(&format!(", {} of the head left off", loaded.head));
-            }
+            let wanted = stage.encoder.as_deref();
+            let mut parameters = encoder.parameters();
+            let loaded = checkpoint::take_backbone(checkpoint, origin, wanted, &mut parameters)?;
+            drop(parameters);
+            let text = format!("{origin}: {}", loaded.summary());
             Ok((encoder, text))
         }
     }

@@ -10,6 +10,7 @@ pub mod augmentation;
 pub mod backbone;
 pub mod checkpoint;
 pub mod cli;
+pub mod convert;
 pub mod dataset;
 pub mod diagnostic;
 pub mod dynamic;

@@ -29,10 +29,6 @@ pub struct Plan {
 }
 
 /// One part of an experiment.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan has a handful of stages, made once"
-)]
 pub enum Stage {
     /// Training without labels.
     Pretrain(Pretrain),
@@ -84,6 +80,9 @@ pub struct Evaluate {
     pub backbone: Built<dyn Backbone>,
     /// The weights to judge.
     pub weights: Weights,
+    /// The encoder to judge where the weights are of several, such as `teacher`; the one that their method evaluates
+    /// where none.
+    pub encoder: Option<String>,
     /// The labelled images that metrics may learn from.
     pub train: Option<Built<dyn DataSet>>,
     /// The labelled images to judge on.

@@ -195,21 +195,30 @@ impl Check {
                 Some(format!("give at least {size}")),
             );
         }
+        let mut remark = None;
         let weights = match &stage.weights {
             Weights::Untrained => "untrained".to_owned(),
             Weights::Stage(name) => format!("last checkpoint of stage `{name}`"),
             Weights::File(path) => {
                 let encoder = stage.backbone.encoder(&Head::default(), self.seed);
-                if let Err(failure) = checkpoint::load_backbone(path, &*encoder) {
-                    self.error(&stage.site, "weights", failure.message, failure.help);
+                match checkpoint::load_backbone(path, stage.encoder.as_deref(), &*encoder) {
+                    Ok(loaded) => {
+                        let text = format!("{}: {}", path.display(), loaded.summary());
+                        remark = loaded.remark;
+                        text
+                    }
+                    Err(failure) => {
+                        self.error(&stage.site, "weights", failure.message, failure.help);
+                        path.display().to_string()
+                    }
                 }
-                path.display().to_string()
             }
         };
         let mut lines = vec![
             ("backbone", stage.backbone.line.clone()),
             ("weights", weights),
         ];
+        lines.extend(remark.map(|remark| ("remark", remark)));
         if let Some((set, data)) = &train {
             lines.push(("train", describe_set(set, data.as_deref())));
         }

@@ -459,6 +459,7 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
             name: name.to_owned(),
             backbone: backbone(),
             weights,
+            encoder: None,
             train: None,
             test: data(),
             size: None,

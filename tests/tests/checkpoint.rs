@@ -64,12 +64,12 @@ fn whatever_is_given_ends_in_a_message_with_the_path() {
         (
             "a zip of torch.save",
             b"PK\x03\x04\0\0\0\0\0\0".to_vec(),
-            "a file of `torch.save`",
+            "given.safetensors",
         ),
         (
             "an old torch.save",
             b"\x80\x02\x8a\x0al\xfc\x9cF\xf9".to_vec(),
-            "a file of `torch.save`",
+            "given.safetensors",
         ),
         (
             "endless header",

@@ -1,7 +1,8 @@
 //! Reading a checkpoint that may come from anywhere.
 //!
-//! Nothing in the file is run, nothing is allocated beyond the file's own size, and every promise of its header is
-//! checked before it is used. Files of others may hold half or double precision; both become `f32`.
+//! What a file is shows in its first bytes, not in its name: safetensors, or one of the containers of `torch.save`.
+//! Nothing in it is run, nothing is allocated far beyond its own size, and every promise of its header is checked before
+//! it is used. Files of others may hold half or double precision; both become `f32`.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::Metadata};
 
-use super::{Checkpoint, Tensor};
+use super::{Checkpoint, Tensor, torch};
 use crate::failure::{Failure, disk};
 
 /// The longest header that is believed, in bytes: room for hundreds of thousands of tensors.
@@ -21,9 +22,45 @@ const HEADER_LIMIT: u64 = 64 << 20;
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// The file is missing, no safetensors file, damaged, or holds an element type that weights do not have; the message
-/// names the path and what is wrong.
+/// The file is missing, no checkpoint, damaged, names code that it wants run, or holds an element type that weights do
+/// not have; the message names the path and what is wrong.
 pub fn read(path: &Path) -> Result<Checkpoint, Failure> {
+    match container(path)? {
+        Container::Safetensors => safetensors(path),
+        Container::Torch => torch::read(path),
+    }
+}
+
+/// What a checkpoint lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// A safetensors file.
+    Safetensors,
+    /// A file of `torch.save`, of whatever age.
+    Torch,
+}
+
+/// What the file at `path` is, from its first bytes; a file that is neither passes for safetensors, whose reader says
+/// what is wrong.
+///
+/// # Errors
+/// It is no file, or cannot be read.
+pub(crate) fn container(path: &Path) -> Result<Container, Failure> {
+    let (file, _) = open(path)?;
+    let mut start = Vec::new();
+    file.take(512)
+        .read_to_end(&mut start)
+        .map_err(|error| disk("read", path, &error))?;
+    // A header's length may look like the start of a pickle; the brace behind it settles that.
+    let pickle = start.first() == Some(&0x80) && start.get(8) != Some(&b'{');
+    let tar = start.get(257..262) == Some(b"ustar");
+    Ok(match start.starts_with(b"PK") || pickle || tar {
+        true => Container::Torch,
+        false => Container::Safetensors,
+    })
+}
+
+fn safetensors(path: &Path) -> Result<Checkpoint, Failure> {
     let bytes = contents(path)?;
     let damaged = |reason: String| {
         Failure::mistake(format!(
@@ -48,29 +85,33 @@ pub fn read(path: &Path) -> Result<Checkpoint, Failure> {
     })
 }
 
+/// A plain file and its length in bytes.
+fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let failed = |error| disk("read", path, &error);
+    // A pipe or a device would block here or never end.
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(Failure::mistake(format!("{} is no file", path.display())));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    Ok((file, length))
+}
+
 /// The bytes of a plain file whose header's length is plausible.
 fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| disk("read", path, &error);
-    // A pipe or a device would block here or never end.
-    let length = std::fs::metadata(path).map_err(failed)?;
-    if !length.is_file() {
-        return Err(Failure::mistake(format!("{} is no file", path.display())));
-    }
-    let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
+    let (mut file, length) = open(path)?;
     let mut prefix = [0; 8];
     let foreign = |reason: String| {
         Failure::mistake(format!("{} is no checkpoint: {reason}", path.display())).help(
-            "checkpoints are safetensors files, such as those in a run's `checkpoints` folder",
+            "checkpoints are safetensors files, such as those in a run's `checkpoints` folder, and files of `torch.save`",
         )
     };
     if length < 8 {
         return Err(foreign(format!("it has only {length} bytes")));
     }
     file.read_exact(&mut prefix).map_err(failed)?;
-    if prefix.starts_with(b"PK\x03\x04") || prefix[..2] == [0x80, 0x02] {
-        return Err(foreign("it looks like a file of `torch.save`".to_owned()));
-    }
     let header = u64::from_le_bytes(prefix);
     if header > HEADER_LIMIT {
         return Err(foreign(

@@ -8,55 +8,127 @@ use std::path::Path;
 use smallfry_nn::{
     Parameters,
     network::{Role, Spec},
-    parameter,
 };
 
-use super::{Checkpoint, Tensor, Values, read, read::visible};
+use super::{
+    Checkpoint, Differences, fill,
+    layout::{self, Found},
+    read,
+    read::visible,
+};
 use crate::{encoder::Encoder, failure::Failure};
 
-/// Where backbones lie in files of smallfry and of others, most wanted first.
-const PREFIXES: [&str; 6] = [
-    "encoder_q.",
-    "module.encoder_q.",
-    "",
-    "module.",
-    "student.",
-    "module.student.",
+/// First parts of names that belong to a head, whatever its program calls it.
+const HEADS: [&str; 13] = [
+    "fc",
+    "_fc",
+    "classifier",
+    "head",
+    "heads",
+    "mlp",
+    "projector",
+    "predictor",
+    "projection_head",
+    "prediction_head",
+    "prototypes",
+    "last_layer",
+    "online_linear",
 ];
 
-/// Names within an encoder that belong to its head, whatever the reference calls it.
-const HEADS: [&str; 3] = ["fc", "classifier", "head"];
-
-/// Names that a list in a message shows of each kind.
-const SHOWN: usize = 20;
+/// First parts of names that belong to a run rather than to a network.
+const STATE: [&str; 16] = [
+    "queue",
+    "queue_ptr",
+    "queue2",
+    "small_queue",
+    "optimizer",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "encoder_q",
+    "encoder_k",
+    "student",
+    "teacher",
+    "momentum_encoder",
+    "momentum_backbone",
+    "module",
+];
 
 /// What was taken from a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
+    /// The program that wrote the file, such as `SEED`; empty for a bare state dict.
+    pub program: String,
+    /// Which of its encoders this is, such as `teacher`; empty where there is only one.
+    pub encoder: String,
+    /// Whose names the tensors have, such as `timm`; empty for the reference's.
+    pub naming: String,
     /// What stood before the names of the backbone, such as `encoder_q.`.
     pub prefix: String,
     /// Tensors taken.
     pub taken: usize,
     /// Tensors of the head, passed over.
     pub head: usize,
+    /// Tensors of other encoders and of the run's state, not looked at.
+    pub others: usize,
     /// Epochs trained, where the file says so.
     pub epoch: Option<u64>,
+    /// What the user should know of such files.
+    pub remark: Option<String>,
 }
 
-/// Fills a backbone without head from the file at `path`.
+impl Loaded {
+    /// What was taken and what was not, in a line.
+    pub fn summary(&self) -> String {
+        let own = self.prefix == format!("{}.", self.encoder);
+        let mut text = format!("{} tensors", self.taken);
+        if !self.prefix.is_empty() {
+            text += &format!(" of `{}`", self.prefix.trim_end_matches('.'));
+        }
+        let named = match self.naming.as_str() {
+            "" => None,
+            naming => Some(format!("{naming} names")),
+        };
+        let program = Some(self.program.clone()).filter(|program| !program.is_empty() && !own);
+        let origin: Vec<_> = program.into_iter().chain(named).collect();
+        if !origin.is_empty() {
+            text += &format!(" ({})", origin.join(", "));
+        }
+        if let Some(epoch) = self.epoch {
+            text += &format!(", epoch {epoch}");
+        }
+        if self.head > 0 {
+            text += &format!(", {} of the head left off", self.head);
+        }
+        if self.others > 0 && !own {
+            text += &format!(", {} others not needed", self.others);
+        }
+        text
+    }
+}
+
+/// Fills a backbone without head from the file at `path`: the encoder called `wanted`, or the one that the file's
+/// program evaluates.
 ///
 /// # Errors
-/// As [`read`](super::read) and [`take_backbone`].
-pub fn load_backbone(path: &Path, encoder: &dyn Encoder) -> Result<Loaded, Failure> {
+/// As [`read`](super::read()) and [`take_backbone`].
+pub fn load_backbone(
+    path: &Path,
+    wanted: Option<&str>,
+    encoder: &dyn Encoder,
+) -> Result<Loaded, Failure> {
     let checkpoint = read(path)?;
     take_backbone(
         &checkpoint,
         &path.display().to_string(),
+        wanted,
         &mut encoder.parameters(),
     )
 }
 
-/// Fills a backbone without head from `checkpoint`, which messages call `origin`.
+/// Fills a backbone without head from `checkpoint`, which messages call `origin`: the encoder called `wanted`, or the
+/// one that the file's program evaluates.
 ///
 /// # Errors
 /// The tensors are not those of this backbone; each one that is missing, left over or of another shape is named, and
@@ -64,54 +136,41 @@ pub fn load_backbone(path: &Path, encoder: &dyn Encoder) -> Result<Loaded, Failu
 pub fn take_backbone(
     checkpoint: &Checkpoint,
     origin: &str,
+    wanted: Option<&str>,
     parameters: &mut Parameters,
 ) -> Result<Loaded, Failure> {
     let specs = parameters.specs().to_vec();
-    let evaluated = checkpoint
-        .metadata
-        .get("evaluated")
-        .map(|e| format!("{e}."));
-    let matches = |prefix: &str| {
-        let found = |spec: &&Spec| {
-            checkpoint
-                .tensors
-                .contains_key(&(prefix.to_owned() + &spec.name))
-        };
-        specs.iter().filter(found).count()
-    };
-    let candidates = evaluated.as_deref().into_iter().chain(PREFIXES);
-    // `max_by_key` would give the last of equals; the first is the most wanted.
-    let prefix = candidates
-        .map(|prefix| (matches(prefix), prefix))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .filter(|best| best.0 > 0)
-        .map(|best| best.1.to_owned())
-        .ok_or_else(|| unrelated(checkpoint, origin, &specs))?;
-
+    let found = locate(checkpoint, origin, wanted, &specs)?;
     let mut differences = Differences::default();
     let mut taken = 0;
     for (i, spec) in specs.iter().enumerate() {
-        let name = prefix.clone() + &spec.name;
+        let name = found.file_name(&spec.name);
         match checkpoint.tensors.get(&name) {
             Some(tensor) => match fill(parameters, i, tensor) {
                 Ok(()) => taken += 1,
-                Err(reason) => differences.reshaped.push(format!("{name}: {reason}")),
+                Err(reason) => {
+                    let name = visible(&name);
+                    differences.reshaped.push(format!("{name}: {reason}"));
+                }
             },
             // Checkpoints of before PyTorch 0.4.1 have no counters, and features do not depend on them.
             None if spec.role == Role::Counter => {}
             None => differences.missing.push(name),
         }
     }
-    let mut head = 0;
+    let (mut head, mut others) = (0, 0);
     for name in checkpoint.tensors.keys() {
-        let Some(inner) = name.strip_prefix(&prefix) else {
+        let Some(inner) = name.strip_prefix(&found.prefix) else {
+            others += 1;
             continue;
         };
         let first = inner.split('.').next().unwrap_or_default();
-        if parameters.position(inner).is_some() || (prefix.is_empty() && is_state(name)) {
+        if parameters.position(&found.reference_name(inner)).is_some() {
             continue;
         }
-        if HEADS.contains(&first) {
+        if found.encoder.is_empty() && STATE.contains(&first) {
+            others += 1;
+        } else if HEADS.contains(&first) {
             head += 1;
         } else {
             differences.unexpected.push(visible(name));
@@ -119,28 +178,66 @@ pub fn take_backbone(
     }
     differences
         .check(origin, "this backbone")
-        .map_err(|failure| {
-            failure
-                .help("name the backbone, with its parameters, that the weights were trained with")
-        })?;
+        .map_err(|failure| explain(failure, checkpoint, origin, wanted, &specs))?;
     Ok(Loaded {
-        prefix,
+        program: found.program,
+        encoder: found.encoder,
+        naming: found.naming.name.to_owned(),
+        prefix: found.prefix,
         taken,
         head,
+        others,
         epoch: checkpoint.number("epoch"),
+        remark: found.naming.remark.map(str::to_owned),
     })
 }
 
-/// Whether a name belongs to a run rather than to a network.
-fn is_state(name: &str) -> bool {
-    name == "queue"
-        || name == "queue_ptr"
-        || ["optimizer.", "encoder_k.", "module."]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+/// Where the network with the tensors `specs` stands in `checkpoint`.
+fn locate(
+    checkpoint: &Checkpoint,
+    origin: &str,
+    wanted: Option<&str>,
+    specs: &[Spec],
+) -> Result<Found, Failure> {
+    let evaluated = checkpoint.metadata.get("evaluated").map(String::as_str);
+    layout::find(&checkpoint.tensors, specs, wanted, evaluated).ok_or_else(|| {
+        let failure = unrelated(checkpoint, origin, wanted, specs);
+        explain(failure, checkpoint, origin, wanted, specs)
+    })
 }
 
-fn unrelated(checkpoint: &Checkpoint, origin: &str, specs: &[Spec]) -> Failure {
+/// `failure` with what would put it right, as far as the file tells.
+fn explain(
+    failure: Failure,
+    checkpoint: &Checkpoint,
+    origin: &str,
+    wanted: Option<&str>,
+    specs: &[Spec],
+) -> Failure {
+    if let Some(stranger) = layout::stranger(&checkpoint.tensors, specs) {
+        let library = stranger.library.name();
+        return Failure::mistake(format!(
+            "{origin} has weights of {library}, whose network of this kind {}",
+            stranger.differs
+        ))
+        .help("take weights of the reference's network; these would load but give other features");
+    }
+    let others = layout::alternatives(&checkpoint.tensors, specs);
+    match others.iter().find(|other| wanted != Some(other)) {
+        Some(other) => failure.help(format!(
+            "the file has such a network as `{other}`; ask for it with `encoder: \"{other}\"`"
+        )),
+        None => failure
+            .help("name the backbone, with its parameters, that the weights were trained with"),
+    }
+}
+
+fn unrelated(
+    checkpoint: &Checkpoint,
+    origin: &str,
+    wanted: Option<&str>,
+    specs: &[Spec],
+) -> Failure {
     let held: Vec<_> = checkpoint
         .tensors
         .keys()
@@ -152,108 +249,27 @@ fn unrelated(checkpoint: &Checkpoint, origin: &str, specs: &[Spec]) -> Failure {
     } else {
         format!("tensors such as {}", held.join(", "))
     };
-    let wanted: Vec<_> = specs
+    let needed: Vec<_> = specs
         .iter()
         .take(3)
         .map(|s| format!("`{}`", s.name))
         .collect();
+    let what = match wanted {
+        Some(wanted) => format!("of an encoder `{}`", visible(wanted)),
+        None => "of this backbone".to_owned(),
+    };
     Failure::mistake(format!(
-        "{origin} holds no weights of this backbone: it has {held}, the backbone needs {}",
-        wanted.join(", ")
+        "{origin} holds no weights {what}: it has {held}, the backbone needs {}",
+        needed.join(", ")
     ))
-    .help("name the backbone, with its parameters, that the weights were trained with")
-}
-
-/// How the tensors of a file differ from those that are needed.
-#[derive(Debug, Default)]
-pub(crate) struct Differences {
-    /// Needed and not in the file.
-    pub missing: Vec<String>,
-    /// In the file and not needed.
-    pub unexpected: Vec<String>,
-    /// In the file with another shape or element type.
-    pub reshaped: Vec<String>,
-}
-
-impl Differences {
-    /// Nothing, or a message that lists all differences between `origin` and `needed`.
-    pub(crate) fn check(&self, origin: &str, needed: &str) -> Result<(), Failure> {
-        let mut message = format!("{origin} does not fit {needed}");
-        let mut fits = true;
-        for (names, what) in [
-            (&self.missing, "missing"),
-            (&self.reshaped, "of another shape"),
-            (&self.unexpected, "left over"),
-        ] {
-            if names.is_empty() {
-                continue;
-            }
-            fits = false;
-            message.push_str(&format!("\n  {} {what}:", names.len()));
-            for name in names.iter().take(SHOWN) {
-                message.push_str(&format!("\n    {name}"));
-            }
-            if names.len() > SHOWN {
-                message.push_str(&format!("\n    and {} more", names.len() - SHOWN));
-            }
-        }
-        if fits {
-            Ok(())
-        } else {
-            Err(Failure::mistake(message))
-        }
-    }
-}
-
-/// Puts `tensor` into entry `i`, or says how it differs from what the entry is.
-pub(crate) fn fill(parameters: &mut Parameters, i: usize, tensor: &Tensor) -> Result<(), String> {
-    let spec = &parameters.specs()[i];
-    let wanted = match spec.role {
-        Role::Counter => "I64",
-        _ => "F32",
-    };
-    // PyTorch writes a counter with no sizes, some converters with one of 1.
-    let same = match spec.role {
-        Role::Counter => tensor.shape.iter().product::<usize>() == 1,
-        _ => tensor.shape == spec.shape,
-    };
-    let differs = format!("{} instead of {wanted} {:?}", tensor.describe(), spec.shape);
-    if !same {
-        return Err(differs);
-    }
-    match (&tensor.values, spec.role) {
-        (Values::Integer(values), Role::Counter) => {
-            let value = u64::try_from(values[0]).map_err(|_| "a negative counter".to_owned())?;
-            parameters.set_counter(i, value);
-        }
-        (Values::Float(values), Role::Weight | Role::Frozen | Role::Statistic) => {
-            parameters.floats_mut(i).copy_from_slice(values);
-        }
-        _ => return Err(differs),
-    }
-    Ok(())
-}
-
-/// Every tensor of `parameters` under its name, in state-dict order.
-pub(crate) fn tensors(parameters: &Parameters) -> impl Iterator<Item = (String, Tensor)> + '_ {
-    parameters.specs().iter().enumerate().map(|(i, spec)| {
-        let tensor = match parameters.get(i) {
-            parameter::Values::Float(values) => Tensor::float(spec.shape.clone(), values.to_vec()),
-            parameter::Values::Integer(value) => {
-                // A count of batches stays far below 2⁶³.
-                Tensor::integer(spec.shape.clone(), vec![value as i64])
-            }
-        };
-        (spec.name.clone(), tensor)
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use smallfry_nn::init::Init;
+    use smallfry_nn::{init::Init, parameter};
 
     use super::*;
-    use crate::failure::Cause;
+    use crate::{checkpoint::Tensor, failure::Cause};
 
     fn specs() -> Vec<Spec> {
         let spec = |name: &str, shape: &[usize], role| Spec {
@@ -283,14 +299,21 @@ mod tests {
 
     #[test]
     fn the_query_encoder_is_found_by_itself() {
-        for prefix in PREFIXES {
+        for prefix in [
+            "encoder_q.",
+            "module.encoder_q.",
+            "",
+            "module.",
+            "student.",
+            "module.student.",
+        ] {
             let mut checkpoint = filled(prefix);
             checkpoint.tensors.extend(filled("encoder_k.").tensors);
             checkpoint
                 .tensors
                 .insert("queue".to_owned(), Tensor::float(vec![1], vec![0.0]));
             let mut parameters = Parameters::new(specs());
-            let loaded = take_backbone(&checkpoint, "a", &mut parameters).unwrap();
+            let loaded = take_backbone(&checkpoint, "a", None, &mut parameters).unwrap();
             assert_eq!(
                 (loaded.prefix.as_str(), loaded.taken, loaded.head),
                 (prefix, 3, 1)
@@ -308,7 +331,7 @@ mod tests {
         checkpoint
             .metadata
             .insert("evaluated".to_owned(), "pupil".to_owned());
-        let loaded = take_backbone(&checkpoint, "a", &mut Parameters::new(specs())).unwrap();
+        let loaded = take_backbone(&checkpoint, "a", None, &mut Parameters::new(specs())).unwrap();
         assert_eq!(loaded.prefix, "pupil.");
     }
 
@@ -325,8 +348,13 @@ mod tests {
             "encoder_q.bn2.weight".to_owned(),
             Tensor::float(vec![1], vec![0.0]),
         );
-        let failure =
-            take_backbone(&checkpoint, "x.safetensors", &mut Parameters::new(specs())).unwrap_err();
+        let failure = take_backbone(
+            &checkpoint,
+            "x.safetensors",
+            None,
+            &mut Parameters::new(specs()),
+        )
+        .unwrap_err();
         assert_eq!(failure.cause, Cause::Mistake);
         assert_eq!(
             failure.message,
@@ -346,6 +374,7 @@ mod tests {
         let failure = take_backbone(
             &checkpoint,
             "gpt.safetensors",
+            None,
             &mut Parameters::new(specs()),
         )
         .unwrap_err();
@@ -353,6 +382,36 @@ mod tests {
             failure.message.starts_with(
                 "gpt.safetensors holds no weights of this backbone: it has tensors such as `wte`"
             ),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn another_encoder_is_taken_on_request_only() {
+        let mut checkpoint = filled("module.teacher.");
+        let mut parameters = Parameters::new(specs());
+        let failure = take_backbone(&checkpoint, "a", None, &mut parameters).unwrap_err();
+        assert!(
+            failure
+                .message
+                .starts_with("a holds no weights of this backbone")
+        );
+        let help = failure.help.expect("the teacher is there");
+        assert!(help.contains("`encoder: \"teacher\"`"), "{help}");
+        checkpoint.tensors.extend(filled("module.student.").tensors);
+        let loaded = take_backbone(&checkpoint, "a", None, &mut parameters).unwrap();
+        assert_eq!((loaded.encoder.as_str(), loaded.others), ("student", 4));
+        let loaded = take_backbone(&checkpoint, "a", Some("teacher"), &mut parameters).unwrap();
+        assert_eq!(loaded.prefix, "module.teacher.");
+        assert_eq!(
+            loaded.summary(),
+            "3 tensors of `module.teacher` (SEED), 1 of the head left off, 4 others not needed"
+        );
+        let failure = take_backbone(&checkpoint, "a", Some("tutor"), &mut parameters).unwrap_err();
+        assert!(
+            failure
+                .message
+                .starts_with("a holds no weights of an encoder `tutor`"),
             "{failure}"
         );
     }

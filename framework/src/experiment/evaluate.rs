@@ -34,6 +34,10 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let site = fields.site();
     let name = fields.name("evaluate");
     let weights = weights(&mut fields, stages, i);
+    let encoder = fields.optional::<Option<String>>("encoder", "\"teacher\"").flatten();
+    if encoder.is_some() && matches!(weights, Some((Weights::Untrained, _))) {
+        fields.refuse("encoder", "is for weights of several encoders, not for untrained ones");
+    }
     let backbone = backbone(
         &mut fields,
         stages,
@@ -51,6 +55,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         name,
         backbone: backbone?,
         weights,
+        encoder,
         train,
         test: test?,
         size,
@@ -62,8 +67,11 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let mut lines = vec![
         ("name", layout::quoted(&stage.name)),
         ("weights", written),
-        ("backbone", stage.backbone.resolved.clone()),
     ];
+    if let Some(encoder) = &stage.encoder {
+        lines.push(("encoder", layout::quoted(encoder)));
+    }
+    lines.push(("backbone", stage.backbone.resolved.clone()));
     if let Some(train) = &stage.train {
         lines.push(("train", train.resolved.clone()));
     }

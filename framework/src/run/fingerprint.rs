@@ -42,6 +42,9 @@ pub fn evaluate(
     field(&mut text, "seed", &seed.to_string());
     field(&mut text, "backbone", &stage.backbone.resolved);
     field(&mut text, "weights", weights);
+    if let Some(encoder) = &stage.encoder {
+        field(&mut text, "encoder", encoder);
+    }
     if let (Some(set), Some(data)) = (&stage.train, train) {
         field(&mut text, "train", &set.resolved);
         field(&mut text, "train manifest", &manifest(data));

@@ -1,0 +1,456 @@
+//! A training state in the layout of the reference's `main_moco_final.py`, and back.
+//!
+//! That layout is a dictionary of `epoch`, `arch`, `state_dict` (all names behind `module.`) and `optimizer`, which counts
+//! parameters instead of naming them: those of the query encoder, then those of the key encoder, each in state-dict
+//! order. Only parameters that had a gradient have a momentum. What this program knows beside that goes into an entry of
+//! its own, which the reference's programs do not look at, so that the way back gives the same file again.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use smallfry_formats::torch::Value;
+use smallfry_nn::network::{Role, Spec};
+
+use super::state_dict::array;
+use crate::{
+    Backbone,
+    checkpoint::{Checkpoint, Tensor, Values, torch},
+    failure::Failure,
+    registry::Built,
+};
+
+/// The entry with the metadata of this program.
+const OWN: &str = "smallfry";
+/// State of the optimiser in checkpoints of this program.
+const MOMENTUM: &str = "optimizer.momentum_buffer.";
+/// State of the run beside the encoders, first in the reference's order.
+const BUFFERS: [&str; 3] = ["queue", "queue_ptr", "small_queue"];
+
+/// `checkpoint`, which messages call `origin`, as MoCo's `.pth.tar`, with what was taken and what was not.
+///
+/// A checkpoint of SEED becomes one of MoCo, as its pupil is meant to go on.
+///
+/// # Errors
+/// It has no query encoder and no pupil, or they are not of the backbone.
+pub(super) fn to_torch(
+    mut checkpoint: Checkpoint,
+    origin: &str,
+    backbone: &Built<dyn Backbone>,
+) -> Result<(Value, String, Vec<String>), Failure> {
+    let mut notes = Vec::new();
+    if !has_encoder(&checkpoint, "encoder_q.") && has_encoder(&checkpoint, "student.") {
+        rename_pupil(&mut checkpoint);
+        notes.push(
+            "the pupil became the query encoder; the teacher and the optimiser were left out"
+                .to_owned(),
+        );
+    }
+    if !has_encoder(&checkpoint, "encoder_q.") {
+        return Err(Failure::mistake(format!("{origin} has no query encoder and no pupil"))
+            .help("give a checkpoint of a training by MoCo or SEED; `--to backbone` takes any encoder"));
+    }
+    let specs = backbone.tensors();
+    let mut state = Vec::new();
+    let mut momenta = Vec::new();
+    let mut parameters = 0;
+    for name in BUFFERS {
+        if let Some(tensor) = checkpoint.tensors.remove(name) {
+            state.push((format!("module.{name}"), array(tensor)));
+        }
+    }
+    for encoder in ["encoder_q.", "encoder_k."] {
+        let names = ordered(&checkpoint, encoder, &specs, origin)?;
+        for (name, role) in names {
+            let full = format!("{encoder}{name}");
+            let tensor = checkpoint.tensors.remove(&full);
+            let tensor = tensor.expect("the name is from the checkpoint");
+            state.push((format!("module.{full}"), array(tensor)));
+            let momentum = checkpoint.tensors.remove(&format!("{MOMENTUM}{full}"));
+            if let (Some(momentum), Role::Weight) = (momentum, role) {
+                let entry = Value::dict([("momentum_buffer", array(momentum))]);
+                momenta.push((Value::Integer(parameters), entry));
+            }
+            if matches!(role, Role::Weight | Role::Frozen) {
+                parameters += 1;
+            }
+        }
+    }
+    let others: Vec<_> = checkpoint.tensors.keys().take(3).cloned().collect();
+    if !others.is_empty() {
+        notes.push(format!(
+            "{} tensors have no place in that layout, such as `{}`",
+            checkpoint.tensors.len(),
+            others.join("`, `")
+        ));
+    }
+    let summary = format!("{} tensors, {} momenta", state.len(), momenta.len());
+    let metadata = &checkpoint.metadata;
+    let group = group(metadata.get("config").map(String::as_str), parameters);
+    let epoch = checkpoint.number("epoch").unwrap_or(0);
+    let texts = metadata
+        .iter()
+        .map(|(key, value)| (key.clone(), Value::text(value.clone())));
+    let value = Value::dict([
+        (
+            "epoch",
+            Value::Integer(i64::try_from(epoch).unwrap_or(i64::MAX)),
+        ),
+        ("arch", Value::text(backbone.name)),
+        ("state_dict", Value::ordered_dict(state)),
+        (
+            "optimizer",
+            Value::dict([
+                ("state", Value::Dict(momenta)),
+                ("param_groups", Value::List(vec![group])),
+            ]),
+        ),
+        (OWN, Value::dict(texts)),
+    ]);
+    Ok((value, summary, notes))
+}
+
+fn has_encoder(checkpoint: &Checkpoint, prefix: &str) -> bool {
+    checkpoint
+        .tensors
+        .keys()
+        .any(|name| name.starts_with(prefix))
+}
+
+fn rename_pupil(checkpoint: &mut Checkpoint) {
+    let tensors = std::mem::take(&mut checkpoint.tensors);
+    checkpoint.tensors = tensors
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("teacher.") && !name.starts_with("optimizer."))
+        .map(|(name, tensor)| match name.strip_prefix("student.") {
+            Some(rest) => (format!("encoder_q.{rest}"), tensor),
+            None => (name, tensor),
+        })
+        .collect();
+    // A state that nothing can go on from exactly: the encoder has another name now.
+    checkpoint
+        .metadata
+        .insert("evaluated".to_owned(), "encoder_q".to_owned());
+}
+
+/// The tensors of an encoder with their roles, in state-dict order: the backbone's as `specs` has them, then the head's.
+fn ordered(
+    checkpoint: &Checkpoint,
+    encoder: &str,
+    specs: &[Spec],
+    origin: &str,
+) -> Result<Vec<(String, Role)>, Failure> {
+    let mut rest: BTreeSet<&str> = checkpoint
+        .tensors
+        .keys()
+        .filter_map(|name| name.strip_prefix(encoder))
+        .collect();
+    if rest.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for spec in specs {
+        if rest.remove(spec.name.as_str()) {
+            names.push((spec.name.clone(), spec.role));
+        } else if spec.role != Role::Counter {
+            return Err(Failure::mistake(format!(
+                "{origin} has no tensor `{encoder}{}` and so is not of this backbone",
+                spec.name
+            ))
+            .help("name the backbone, with its parameters, that the weights were trained with"));
+        }
+    }
+    let mut head: Vec<_> = rest.into_iter().collect();
+    head.sort_by(|a, b| in_module_order(a, b));
+    names.extend(head.into_iter().map(|name| (name.to_owned(), role(name))));
+    Ok(names)
+}
+
+/// The order of a state dict: modules by number, and within a module as PyTorch registers them.
+fn in_module_order(a: &str, b: &str) -> Ordering {
+    let key = |name: &str| -> Vec<(u64, String)> {
+        let parts = name.split('.');
+        parts
+            .map(|part| match part.parse() {
+                Ok(number) => (number, String::new()),
+                Err(_) => (register(part), part.to_owned()),
+            })
+            .collect()
+    };
+    key(a).cmp(&key(b))
+}
+
+fn register(last: &str) -> u64 {
+    const ORDER: [&str; 5] = [
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    ];
+    ORDER.iter().position(|name| *name == last).unwrap_or(0) as u64
+}
+
+/// What a tensor is for, from its name.
+fn role(name: &str) -> Role {
+    match name.rsplit('.').next() {
+        Some("running_mean" | "running_var") => Role::Statistic,
+        Some("num_batches_tracked") => Role::Counter,
+        _ => Role::Weight,
+    }
+}
+
+/// The optimiser's only group of parameters.
+fn group(config: Option<&str>, parameters: i64) -> Value {
+    let optimizer = config.and_then(|config| configured(config, "optimizer"));
+    let number = |name: &str| {
+        let text = optimizer.as_deref().unwrap_or_default();
+        let mut lines = text.split(['\n', ',', '(']);
+        lines.find_map(|line| {
+            line.trim()
+                .strip_prefix(name)?
+                .strip_prefix(':')?
+                .trim()
+                .parse()
+                .ok()
+        })
+    };
+    let float = |name| Value::Float(number(name).unwrap_or(0.0));
+    Value::dict([
+        ("lr", float("lr")),
+        ("momentum", float("momentum")),
+        ("dampening", Value::Integer(0)),
+        ("weight_decay", float("weight_decay")),
+        ("nesterov", Value::Bool(false)),
+        ("maximize", Value::Bool(false)),
+        ("foreach", Value::None),
+        ("differentiable", Value::Bool(false)),
+        ("fused", Value::None),
+        (
+            "params",
+            Value::List((0..parameters).map(Value::Integer).collect()),
+        ),
+    ])
+}
+
+/// What a configuration, as checkpoints keep it, says of `field`: the rest of its line, and the indented lines after.
+pub(super) fn configured(config: &str, field: &str) -> Option<String> {
+    let mut lines = config.lines();
+    let start = format!("{field}: ");
+    let first = lines.find_map(|line| line.strip_prefix(&start))?;
+    let more = lines.take_while(|line| line.starts_with([' ', ')', '}', ']']));
+    let all: Vec<_> = std::iter::once(first).chain(more).collect();
+    Some(all.join("\n"))
+}
+
+/// The state in `value` as a checkpoint of this program, and remarks.
+///
+/// Of MoCo's and SEED's layouts the prefix goes and the optimiser's numbers become names; of any other file the
+/// tensors are taken as they are called.
+///
+/// # Errors
+/// It holds no tensors by name, or an optimiser's state that does not fit them.
+pub(super) fn from_torch(mut value: Value) -> Result<(Checkpoint, Vec<String>), String> {
+    let names: Vec<String> = {
+        let entries = value.get("state_dict").and_then(Value::entries);
+        let keys = entries.unwrap_or_default().iter();
+        keys.filter_map(|(key, _)| key.as_text().map(str::to_owned))
+            .collect()
+    };
+    let bare = |name: &str| name.strip_prefix("module.").unwrap_or(name).to_owned();
+    let trained = |name: &String| {
+        let name = bare(name);
+        name.starts_with("encoder_q.") || name.starts_with("student.")
+    };
+    let Some(first) = names.iter().find(|name| trained(name)) else {
+        return Ok((torch::checkpoint(value)?, Vec::new()));
+    };
+    let evaluated = bare(first).split('.').next().unwrap_or_default().to_owned();
+    let optimizer = remove(&mut value, "optimizer");
+    let own = remove(&mut value, OWN);
+    let mut checkpoint = torch::checkpoint(value)?;
+    let tensors = std::mem::take(&mut checkpoint.tensors);
+    checkpoint.tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| (bare(&name), tensor))
+        .collect();
+    let mut notes = Vec::new();
+    if let Some(optimizer) = optimizer {
+        let parameters: Vec<String> = names
+            .iter()
+            .map(|name| bare(name))
+            .filter(|name| !BUFFERS.contains(&name.as_str()) && role(name) == Role::Weight)
+            .collect();
+        if !momenta(&optimizer, &parameters, &evaluated, &mut checkpoint)? {
+            notes.push("the optimiser has no momentum in it and starts anew".to_owned());
+        }
+    }
+    match own.as_ref().and_then(Value::entries) {
+        Some(texts) => {
+            let texts = texts.iter().filter_map(|(key, value)| {
+                Some((key.as_text()?.to_owned(), value.as_text()?.to_owned()))
+            });
+            checkpoint.metadata = texts.collect();
+        }
+        None => {
+            checkpoint
+                .metadata
+                .insert("evaluated".to_owned(), evaluated);
+        }
+    }
+    Ok((checkpoint, notes))
+}
+
+fn remove(value: &mut Value, key: &str) -> Option<Value> {
+    let (Value::Dict(entries) | Value::OrderedDict(entries)) = value else {
+        return None;
+    };
+    let place = entries
+        .iter()
+        .position(|(known, _)| known.as_text() == Some(key))?;
+    Some(entries.remove(place).1)
+}
+
+/// Puts the momenta of the trained encoder into `checkpoint` under the names of its parameters; tells whether there
+/// were any. `parameters` are the names that the optimiser counts.
+fn momenta(
+    optimizer: &Value,
+    parameters: &[String],
+    trained: &str,
+    checkpoint: &mut Checkpoint,
+) -> Result<bool, String> {
+    let state = optimizer
+        .get("state")
+        .and_then(Value::entries)
+        .unwrap_or_default();
+    if state.is_empty() {
+        return Ok(false);
+    }
+    // The numbers in the groups stand in the order of the parameters.
+    let groups = optimizer
+        .get("param_groups")
+        .and_then(Value::elements)
+        .unwrap_or_default();
+    let numbers: BTreeMap<i64, usize> = groups
+        .iter()
+        .flat_map(|group| {
+            group
+                .get("params")
+                .and_then(Value::elements)
+                .unwrap_or_default()
+        })
+        .filter_map(Value::as_integer)
+        .enumerate()
+        .map(|(place, number)| (number, place))
+        .collect();
+    if numbers.len() != parameters.len() {
+        return Err(format!(
+            "its optimiser has {} parameters, its networks have {}",
+            numbers.len(),
+            parameters.len()
+        ));
+    }
+    let mut found = BTreeMap::new();
+    for (key, entry) in state {
+        let number = key
+            .as_integer()
+            .ok_or("its optimiser's state has a key that is no number")?;
+        let place = numbers.get(&number).ok_or_else(|| {
+            format!("its optimiser has a state for parameter {number}, which is in no group")
+        })?;
+        if let Some(array) = entry.get("momentum_buffer").and_then(Value::as_array) {
+            let values = array.to_f32().map_err(|error| error.problem().to_owned())?;
+            found.insert(
+                parameters[*place].as_str(),
+                Tensor::float(array.shape.clone(), values),
+            );
+        }
+    }
+    let prefix = format!("{trained}.");
+    let mut any = false;
+    for name in parameters.iter().filter(|name| name.starts_with(&prefix)) {
+        let weight = &checkpoint.tensors[name];
+        let momentum = match found.remove(name.as_str()) {
+            Some(momentum) if momentum.shape == weight.shape => {
+                any = true;
+                momentum
+            }
+            Some(momentum) => {
+                return Err(format!(
+                    "the momentum of `{name}` is {} where the weight is {}",
+                    momentum.describe(),
+                    weight.describe()
+                ));
+            }
+            // Frozen tensors have no momentum there and a momentum of zero here.
+            None => Tensor {
+                values: Values::Float(vec![0.0; weight.shape.iter().product()]),
+                ..weight.clone()
+            },
+        };
+        checkpoint
+            .tensors
+            .insert(format!("{MOMENTUM}{name}"), momentum);
+    }
+    Ok(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_in_module_order() {
+        let mut names = vec![
+            "fc.10.weight",
+            "fc.2.bias",
+            "fc.1.num_batches_tracked",
+            "fc.1.running_mean",
+            "fc.2.weight",
+            "fc.1.weight",
+            "fc.0.bias",
+            "fc.0.weight",
+        ];
+        names.sort_by(|a, b| in_module_order(a, b));
+        assert_eq!(
+            names,
+            [
+                "fc.0.weight",
+                "fc.0.bias",
+                "fc.1.weight",
+                "fc.1.running_mean",
+                "fc.1.num_batches_tracked",
+                "fc.2.weight",
+                "fc.2.bias",
+                "fc.10.weight"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_configuration_is_read_field_by_field() {
+        let config = "seed: 1\nbackbone: resnet18\nobjective: MoCo(\n    dim: 128,\n)\noptimizer: SGD(\n    lr: 0.06,\n    momentum: 0.9,\n    weight_decay: 1e-4,\n)\nschedule: Cosine\n";
+        assert_eq!(configured(config, "backbone").as_deref(), Some("resnet18"));
+        assert_eq!(
+            configured(config, "objective").as_deref(),
+            Some("MoCo(\n    dim: 128,\n)")
+        );
+        assert_eq!(configured(config, "head"), None);
+        let group = group(Some(config), 2);
+        for (name, value) in [("lr", 0.06), ("momentum", 0.9), ("weight_decay", 1e-4)] {
+            assert_eq!(
+                group.get(name).and_then(Value::as_float),
+                Some(value),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            group
+                .get("params")
+                .and_then(Value::elements)
+                .map(<[_]>::len),
+            Some(2)
+        );
+    }
+}
