@@ -58,6 +58,12 @@ impl Array {
         }
     }
 
+    /// Number of bytes that the shape asks for, if it is a number.
+    pub(crate) fn expected_bytes(&self) -> Option<usize> {
+        let mut lengths = self.shape.iter();
+        lengths.try_fold(self.dtype.size(), |n, &d| n.checked_mul(d))
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.dtype.size()

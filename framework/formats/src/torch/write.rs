@@ -142,12 +142,7 @@ impl<'a> Pickle<'a> {
     }
 
     fn tensor(&mut self, array: &'a Array) -> io::Result<()> {
-        let size = array.dtype.size();
-        let count = array
-            .shape
-            .iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(d));
-        if count.and_then(|n| n.checked_mul(size)) != Some(array.bytes.len()) {
+        if array.expected_bytes() != Some(array.bytes.len()) {
             return Err(invalid("an array's bytes are not those of its shape"));
         }
         let class = array.dtype.storage_class();
