@@ -8,11 +8,16 @@
 //! another order. They are the same bits for the same level, whatever the number of threads.
 
 pub mod activation;
+mod columns;
 pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
+pub mod gelu;
 pub mod gemm;
+pub mod layer_norm;
+pub mod mask;
 pub mod simd;
+pub mod softmax;
 pub mod stem;
 pub mod winograd;
 

@@ -23,21 +23,27 @@ mod convolution;
 mod dropout;
 mod gather;
 mod inverted_residual;
+mod layer_norm;
 mod linear;
+mod patch_embedding;
 mod pool;
 mod residual;
 mod rows;
 mod rowwise;
 mod stem;
+mod transformer;
 mod unit;
 
 pub use conv_norm::ConvNorm;
 pub use inverted_residual::InvertedResidual;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use patch_embedding::PatchEmbedding;
 pub use pool::{GlobalAveragePool, MaxPool};
 pub use residual::Residual;
 pub use rows::{RowNorm, Unchanged, UnitLength};
 pub use stem::Stem;
+pub use transformer::TransformerLayer;
 
 /// The size of one image between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +158,13 @@ pub fn plan(
         Block::Linear(linear) => Box::new(Linear::new(linear, batch, parameters)),
         Block::RowNorm(row) => Box::new(RowNorm::new(row, input.channels, parameters)),
         Block::UnitLength => Box::new(UnitLength::new(input.channels)),
+        Block::PatchEmbedding(embedding) => {
+            Box::new(PatchEmbedding::new(embedding, batch, parameters))
+        }
+        Block::TransformerLayer(layer) => {
+            Box::new(TransformerLayer::new(layer, batch, input, parameters))
+        }
+        Block::LayerNorm(norm) => Box::new(LayerNorm::new(norm, batch, input, parameters)),
         Block::Kept(_) => Box::new(Unchanged::new(input.channels)),
     }
 }

@@ -5,8 +5,10 @@
 
 mod check;
 mod tensors;
+mod transformer;
 
 pub use check::Impossible;
+pub use transformer::{Attention, Hidden, LayerNorm, PatchEmbedding, Tokens, TransformerLayer};
 
 use crate::init::Init;
 
@@ -229,6 +231,12 @@ pub enum Block {
     RowNorm(RowNorm),
     /// Every row divided by its Euclidean length, or by 1e-12 where that is more.
     UnitLength,
+    /// Images to tokens, the entry of a vision transformer.
+    PatchEmbedding(PatchEmbedding),
+    /// Attention and two fully connected layers on tokens.
+    TransformerLayer(TransformerLayer),
+    /// Layer normalisation of rows.
+    LayerNorm(LayerNorm),
     /// Rows go through unchanged; the tensors belong to the state dict without a part in the pass, as SwAV's prototypes.
     Kept(Vec<Spec>),
 }
@@ -287,6 +295,9 @@ impl Network {
             Block::Residual(block) => block.path.last().map(|conv| conv.convolution.output),
             Block::Linear(linear) => Some(linear.output),
             Block::RowNorm(norm) => Some(norm.channels),
+            Block::PatchEmbedding(embedding) => Some(embedding.width),
+            Block::TransformerLayer(layer) => Some(layer.width()),
+            Block::LayerNorm(norm) => Some(norm.width),
             Block::MaxPool { .. }
             | Block::GlobalAveragePool { .. }
             | Block::UnitLength

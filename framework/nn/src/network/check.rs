@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{Activation, Block, ConvNorm, Convolution, InvertedResidual, Network, Norm, Residual};
+use super::{
+    Activation, Block, ConvNorm, Convolution, InvertedResidual, Network, Norm, Residual, Tokens,
+};
 use crate::layer::Size;
 
 /// Why a network cannot be run.
@@ -42,7 +44,7 @@ impl Network {
                 width,
                 channels: 3,
             },
-            pooled: false,
+            form: Form::Map,
         };
         let mut sizes = Vec::with_capacity(self.blocks.len());
         for (block, description) in self.blocks.iter().enumerate() {
@@ -50,13 +52,48 @@ impl Network {
             place = next.map_err(|reason| Impossible { block, reason })?;
             sizes.push(place.size);
         }
-        if !place.pooled {
+        if place.form != Form::Rows {
             return Err(Impossible {
                 block: self.blocks.len().saturating_sub(1),
-                reason: "the network must end in rows, behind a global average pool".into(),
+                reason: "the network must end in rows, behind a global average pool or the first token"
+                    .into(),
             });
         }
         Ok(sizes)
+    }
+}
+
+/// What the tensor between two blocks is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Pixels in rows and columns.
+    Map,
+    /// Tokens of a transformer.
+    Tokens,
+    /// One row for an image.
+    Rows,
+}
+
+impl Form {
+    /// What `block` takes and gives.
+    fn of(block: &Block) -> [Self; 2] {
+        match block {
+            Block::ConvNorm(_)
+            | Block::InvertedResidual(_)
+            | Block::Residual(_)
+            | Block::MaxPool { .. } => [Form::Map, Form::Map],
+            Block::GlobalAveragePool { .. } => [Form::Map, Form::Rows],
+            Block::PatchEmbedding(_) => [Form::Map, Form::Tokens],
+            Block::TransformerLayer(layer) => match layer.tokens {
+                Tokens::All => [Form::Tokens, Form::Tokens],
+                Tokens::First => [Form::Tokens, Form::Rows],
+            },
+            Block::Linear(_)
+            | Block::RowNorm(_)
+            | Block::LayerNorm(_)
+            | Block::UnitLength
+            | Block::Kept(_) => [Form::Rows, Form::Rows],
+        }
     }
 }
 
@@ -64,22 +101,24 @@ impl Network {
 #[derive(Clone, Copy)]
 struct Place {
     size: Size,
-    pooled: bool,
+    form: Form,
 }
 
 impl Place {
     fn after(self, block: &Block) -> Result<Self, String> {
         require(!self.size.is_empty(), || "its input is empty".into())?;
-        let rows = matches!(
-            block,
-            Block::Linear(_) | Block::RowNorm(_) | Block::UnitLength | Block::Kept(_)
-        );
-        require(rows == self.pooled, || {
-            if rows {
-                "it needs rows: put a global average pool before it".into()
-            } else {
-                "only layers on rows may follow the global average pool".into()
+        let [takes, form] = Form::of(block);
+        require(takes == self.form, || {
+            match (takes, self.form) {
+                (Form::Rows, Form::Map) => "it needs rows: put a global average pool before it",
+                (Form::Rows, _) => {
+                    "it needs rows: let the layer before it give the first token only"
+                }
+                (Form::Tokens, _) => "it needs tokens: put a patch embedding before it",
+                (Form::Map, Form::Tokens) => "only transformer layers may follow a patch embedding",
+                (Form::Map, _) => "only layers on rows may follow rows",
             }
+            .into()
         })?;
         let size = match block {
             Block::ConvNorm(conv) => conv_norm(conv, self.size)?,
@@ -124,10 +163,15 @@ impl Place {
                 channels(&row.norm.name, row.channels, self.size)?;
                 self.size
             }
+            Block::PatchEmbedding(embedding) => embedding.after(self.size)?,
+            Block::TransformerLayer(layer) => layer.after(self.size)?,
+            Block::LayerNorm(norm) => {
+                norm.check(self.size)?;
+                self.size
+            }
             Block::UnitLength | Block::Kept(_) => self.size,
         };
-        let pooled = self.pooled || matches!(block, Block::GlobalAveragePool { .. });
-        Ok(Self { size, pooled })
+        Ok(Self { size, form })
     }
 }
 

@@ -27,6 +27,9 @@ impl Network {
                 }
                 Block::Linear(linear) => list.linear(linear),
                 Block::RowNorm(row) => list.norm(&row.norm, row.channels),
+                Block::PatchEmbedding(embedding) => list.0.extend(embedding.tensors()),
+                Block::TransformerLayer(layer) => list.0.extend(layer.tensors()),
+                Block::LayerNorm(norm) => list.0.extend(norm.tensors()),
                 Block::Kept(tensors) => list.0.extend_from_slice(tensors),
                 Block::MaxPool { .. } | Block::GlobalAveragePool { .. } | Block::UnitLength => {}
             }
