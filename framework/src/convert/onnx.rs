@@ -7,10 +7,11 @@
 mod graph;
 mod parity;
 mod protobuf;
+mod transformer;
 
 use std::path::{Path, PathBuf};
 
-use smallfry_nn::{Network, Parameters};
+use smallfry_nn::{Network, Parameters, network::Block};
 
 use crate::{Encoder, backbone::Preprocessing, checkpoint::write_atomically, failure::Failure};
 
@@ -49,12 +50,12 @@ impl Export<'_> {
     /// Writes all three files, each whole or not at all.
     ///
     /// # Errors
-    /// The network has a part that ONNX cannot express, is larger than a model may be, or the disk fails.
+    /// The network is larger than a model may be, or the disk fails.
     pub fn write(self, path: &Path) -> Result<(), Failure> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let model = {
             let parameters = self.encoder.parameters();
-            model(&name, self.network, &parameters, &self.metadata())?
+            model(&name, self.network, &parameters, &self.metadata())
         };
         if model.weight_bytes() > LARGEST - (1 << 20) {
             return Err(Failure::mistake(format!(
@@ -94,16 +95,13 @@ fn model(
     network: &Network,
     parameters: &Parameters,
     metadata: &[(String, String)],
-) -> Result<Model, Failure> {
-    let graph = Graph::of(network, parameters).map_err(|reason| {
-        Failure::mistake(format!("the backbone cannot be written as ONNX: {reason}"))
-            .help("convert to safetensors, which takes any network")
-    })?;
+) -> Model {
+    let graph = Graph::of(network, parameters);
     let side = |any| match image_side(network) {
         Some(side) => Dimension::Fixed(side),
         None => Dimension::Named(any),
     };
-    Ok(Model {
+    Model {
         name: name.to_owned(),
         nodes: graph.nodes,
         tensors: graph.tensors,
@@ -122,10 +120,13 @@ fn model(
         },
         metadata: metadata.to_vec(),
         opset: OPSET,
-    })
+    }
 }
 
 /// The only side that images may have, where the network has one.
-fn image_side(_: &Network) -> Option<usize> {
-    None
+fn image_side(network: &Network) -> Option<usize> {
+    network.blocks.iter().find_map(|block| match block {
+        Block::PatchEmbedding(embedding) => Some(embedding.image),
+        _ => None,
+    })
 }

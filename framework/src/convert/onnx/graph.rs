@@ -28,10 +28,7 @@ pub(super) struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     /// The graph of `network` with the weights in `parameters`.
-    ///
-    /// # Errors
-    /// Names the block that ONNX cannot express.
-    pub fn of(network: &Network, parameters: &'a Parameters) -> Result<Self, String> {
+    pub fn of(network: &Network, parameters: &'a Parameters) -> Self {
         let mut graph = Self {
             nodes: Vec::new(),
             tensors: Vec::new(),
@@ -39,14 +36,14 @@ impl<'a> Graph<'a> {
         };
         let mut value = INPUT.to_owned();
         for (i, block) in network.blocks.iter().enumerate() {
-            value = graph.block(i, block, value)?;
+            value = graph.block(i, block, value);
         }
         graph.node("Identity", vec![value], OUTPUT.to_owned(), vec![]);
-        Ok(graph)
+        graph
     }
 
-    fn block(&mut self, i: usize, block: &Block, input: String) -> Result<String, String> {
-        Ok(match block {
+    fn block(&mut self, i: usize, block: &Block, input: String) -> String {
+        match block {
             Block::ConvNorm(conv) => self.conv_norm(conv, conv.activation, input),
             Block::InvertedResidual(block) => self.inverted_residual(block, input),
             Block::Residual(block) => self.residual(block, input),
@@ -80,8 +77,11 @@ impl<'a> Graph<'a> {
             Block::Linear(linear) => self.linear(linear, input),
             Block::RowNorm(row) => self.row_norm(row, input),
             Block::UnitLength => self.unit_length(i, input),
+            Block::PatchEmbedding(embedding) => self.patch_embedding(embedding, input),
+            Block::TransformerLayer(layer) => self.transformer_layer(layer, input),
+            Block::LayerNorm(norm) => self.layer_norm(norm, input),
             Block::Kept(_) => input,
-        })
+        }
     }
 
     /// Adds a node and gives the name of its output.
@@ -108,6 +108,15 @@ impl<'a> Graph<'a> {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         self.tensor(name, shape, Element::Float, bytes)
+    }
+
+    /// Adds a constant of integers, unless there is one of that name, and gives its name.
+    pub(super) fn integers(&mut self, name: &str, shape: &[usize], values: &[i64]) -> String {
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.tensor(name, shape, Element::Int64, bytes)
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize], element: Element, bytes: Vec<u8>) -> String {
