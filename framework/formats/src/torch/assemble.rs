@@ -154,8 +154,7 @@ impl Survey<'_> {
         let left = self.bytes.checked_sub(bytes as u64);
         self.bytes = left.ok_or_else(|| {
             Error::content(format!(
-                "describes tensors far larger than the file itself, by repeating its bytes: more than {} times its \
-                 size and {} MiB",
+                "describes far more than it holds, by repeating its bytes: over {} times its size and {} MiB",
                 self.limits.expansion,
                 self.limits.allowance >> 20
             ))
