@@ -215,11 +215,26 @@ fn print<K: Kind + ?Sized, P: Plugin<K>>(params: &P, layout: Layout) -> String {
     format!("{}{rest}", P::NAME)
 }
 
-/// All plugins of kind `K` linked into this program, by name.
+/// All plugins of kind `K` linked into this program, by name; numbers in names count as such, so that `resnet18` comes
+/// before `resnet101`.
 pub fn entries<K: Kind + ?Sized>() -> Vec<&'static Entry<K>> {
     let mut entries: Vec<_> = K::collected().collect();
-    entries.sort_by_key(|entry| (entry.name, entry.origin));
+    entries.sort_by_cached_key(|entry| (reading_order(entry.name), entry.origin));
     entries
+}
+
+/// The runs of digits and of other characters in a name: a run of digits compares by its length first.
+fn reading_order(name: &str) -> Vec<(usize, &str)> {
+    let mut runs = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let digits = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != digits);
+        let (run, after) = rest.split_at(end.unwrap_or(rest.len()));
+        runs.push((if digits { run.len() } else { 0 }, run));
+        rest = after;
+    }
+    runs
 }
 
 /// The plugin of kind `K` named `name`.

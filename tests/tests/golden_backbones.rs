@@ -2,37 +2,49 @@
 //!
 //! Tolerances are those of the reference's README for an implementation in `f32`. Dropout is off in the golden numbers.
 
+use std::{collections::BTreeMap, path::Path};
+
 use serde_json::Value;
-use smallfry_backbones::{
-    mobilenet_v3::{MobileNetV3Large, MobileNetV3Small},
-    resnet::{ResNet18, ResNet34},
+use smallfry::{
+    Backbone, Head,
+    registry::{Context, parse},
 };
-use smallfry_nn::{
-    Executor, Images, Mode, Network, Parameters,
-    init::Init,
-    network::{Activation, Block, Linear, Role},
-    parameter::Values,
-};
+use smallfry_nn::{Executor, Images, Mode, Network, Parameters, network::Role, parameter::Values};
+use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::golden::{
-    Fill, Reference, channels_last, counted_parameter, counted_scaled, floats, norm, relative_error,
+    Fill, Reference, Tensor, channels_last, floats, norm, relative_error,
 };
 
-fn network(name: &str) -> Network {
-    match name {
-        "mobilenetv3_small" => MobileNetV3Small {
-            dropout: 0.0,
-            ..Default::default()
-        }
-        .network(),
-        "mobilenetv3_large" => MobileNetV3Large {
-            dropout: 0.0,
-            ..Default::default()
-        }
-        .network(),
-        "resnet18" => ResNet18::default().network(),
-        "resnet34" => ResNet34::default().network(),
-        _ => panic!("no network is named `{name}`"),
-    }
+/// What is allowed for one architecture.
+struct Tolerance {
+    /// Of features in training and with calibrated statistics.
+    features: f64,
+    /// Of batch-norm statistics.
+    statistics: f64,
+    /// Of gradients.
+    gradients: f64,
+}
+
+/// Networks of few layers.
+const SHALLOW: Tolerance = Tolerance {
+    features: 1e-4,
+    statistics: 1e-5,
+    gradients: 2e-2,
+};
+/// ResNet-50, whose statistics PyTorch itself misses by 1.3e-5 in `f32`.
+const DEEP: Tolerance = Tolerance {
+    features: 5e-4,
+    statistics: 5e-5,
+    gradients: 5e-2,
+};
+
+/// The network of the plugin that `text` describes.
+fn network(text: &str) -> Network {
+    let here = Context {
+        folder: Path::new("."),
+    };
+    let backbone = parse::<dyn Backbone>(&here, text).expect("the text is right");
+    backbone.network(&Head::default()).expect("it is described")
 }
 
 fn fill(parameters: &mut Parameters, values: impl Fn(usize, &str, &[usize]) -> Vec<f32>) {
@@ -46,7 +58,8 @@ fn fill(parameters: &mut Parameters, values: impl Fn(usize, &str, &[usize]) -> V
 }
 
 /// Compares one case of `golden/g1_backbones`.
-fn check(name: &str, case: &str) {
+fn check(text: &str, case: &str, tolerance: &Tolerance) {
+    let name = text.split('(').next().unwrap_or(text);
     let Some(reference) = Reference::find("golden values of backbones") else {
         return;
     };
@@ -56,7 +69,7 @@ fn check(name: &str, case: &str) {
     let size = |key: &str| golden[key].as_u64().unwrap() as usize;
     let [batch, height, width] = ["n", "h", "w"].map(size);
     let golden_fill = Fill::of(&golden);
-    let network = network(name);
+    let network = network(text);
     let pixels = height * width;
     let input = golden_fill.scaled("input", batch * 3 * pixels, 1.5);
     let input = channels_last(&input, 3, pixels);
@@ -90,7 +103,11 @@ fn check(name: &str, case: &str) {
     }
     executor.forward(&mut own, images, Mode::Infer, &mut features);
     let error = relative_error(&features, &calibrated["features"].values);
-    assert!(error < 1e-4, "{} {error:e}", at("calibrated eval"));
+    assert!(
+        error < tolerance.features,
+        "{} {error:e}",
+        at("calibrated eval")
+    );
 
     let mut momentum = parameters.clone();
     let train = &tensors["train_features"].values;
@@ -100,18 +117,22 @@ fn check(name: &str, case: &str) {
     ] {
         executor.forward(parameters, images, mode, &mut features);
         let error = relative_error(&features, train);
-        assert!(error < 1e-4, "{} {error:e}", at("training features"));
-        statistics(parameters, &tensors, &at(""));
+        assert!(
+            error < tolerance.features,
+            "{} {error:e}",
+            at("training features")
+        );
+        statistics(parameters, &tensors, &at(""), tolerance.statistics);
     }
 
     let cotangent = golden_fill.scaled("cotangent", features.len(), 1.0);
     let mut gradient = vec![0.0; input.len()];
     executor.backward(&mut parameters, images, &cotangent, Some(&mut gradient));
-    gradients(&parameters, &golden, &at(""));
+    gradients(&parameters, &golden, &at(""), tolerance.gradients);
     let truth = &golden["grad_input"];
     let (own, l2) = (norm(&gradient), truth["l2"].as_f64().unwrap());
     assert!(
-        (own / l2 - 1.0).abs() < 2e-2,
+        (own / l2 - 1.0).abs() < tolerance.gradients,
         "{} {own} {l2}",
         at("input gradient")
     );
@@ -119,7 +140,7 @@ fn check(name: &str, case: &str) {
     for (i, truth) in floats(&truth["first8"]).iter().enumerate() {
         let own = f64::from(gradient[3 * i]);
         assert!(
-            (own - truth).abs() < 2e-2 * l2,
+            (own - truth).abs() < tolerance.gradients * l2,
             "{} {own} {truth}",
             at("input gradient")
         );
@@ -128,15 +149,16 @@ fn check(name: &str, case: &str) {
 
 fn statistics(
     parameters: &Parameters,
-    tensors: &std::collections::BTreeMap<String, smallfry_tests::golden::Tensor>,
+    tensors: &BTreeMap<String, Tensor>,
     at: &str,
+    tolerance: f64,
 ) {
     for (i, spec) in parameters.specs().iter().enumerate() {
         let truth = |name| &tensors[&format!("after_train.{name}")].values;
         match (spec.role, parameters.get(i)) {
             (Role::Statistic, Values::Float(own)) => {
                 let error = relative_error(own, truth(&spec.name));
-                assert!(error < 1e-5, "{at}{} {error:e}", spec.name);
+                assert!(error < tolerance, "{at}{} {error:e}", spec.name);
             }
             (Role::Counter, Values::Integer(own)) => assert_eq!(own as f64, truth(&spec.name)[0]),
             _ => {}
@@ -144,11 +166,11 @@ fn statistics(
     }
 }
 
-fn gradients(parameters: &Parameters, golden: &Value, at: &str) {
+fn gradients(parameters: &Parameters, golden: &Value, at: &str, tolerance: f64) {
     let all = golden["all_grads_l2"].as_f64().unwrap();
     let total = norm(parameters.gradients());
     assert!(
-        (total / all - 1.0).abs() < 2e-2,
+        (total / all - 1.0).abs() < tolerance,
         "{at}all gradients: {total} {all}"
     );
     for spec in parameters
@@ -167,10 +189,18 @@ fn gradients(parameters: &Parameters, golden: &Value, at: &str) {
         }
         let l2 = truth["l2"].as_f64().unwrap();
         let error = (norm(own) / l2 - 1.0).abs();
-        assert!(error < 2e-2, "{at}gradient of {}: {error:e}", spec.name);
+        assert!(
+            error < tolerance,
+            "{at}gradient of {}: {error:e}",
+            spec.name
+        );
         for (own, truth) in own.iter().zip(floats(&truth["first4"])) {
             let error = (f64::from(*own) - truth).abs() / l2;
-            assert!(error < 2e-2, "{at}gradient of {}: {own} {truth}", spec.name);
+            assert!(
+                error < tolerance,
+                "{at}gradient of {}: {own} {truth}",
+                spec.name
+            );
         }
     }
 }
@@ -178,146 +208,45 @@ fn gradients(parameters: &Parameters, golden: &Value, at: &str) {
 #[test]
 fn mobilenetv3_small() {
     for case in ["n4_64x64", "n3_72x88", "n2_224x224"] {
-        check("mobilenetv3_small", case);
+        check("mobilenetv3_small(dropout: 0.0)", case, &SHALLOW);
     }
 }
 
 #[test]
 fn mobilenetv3_large() {
     for case in ["n4_64x64", "n2_224x224"] {
-        check("mobilenetv3_large", case);
+        check("mobilenetv3_large(dropout: 0.0)", case, &SHALLOW);
+    }
+}
+
+#[test]
+fn efficientnet_b0() {
+    for case in ["n4_64x64", "n3_72x88", "n2_224x224"] {
+        check(
+            "efficientnet_b0(dropout: 0.0, drop_connect: 0.0)",
+            case,
+            &SHALLOW,
+        );
     }
 }
 
 #[test]
 fn resnet18() {
     for case in ["n4_64x64", "n3_72x88", "n2_224x224"] {
-        check("resnet18", case);
+        check("resnet18", case, &SHALLOW);
     }
 }
 
 #[test]
 fn resnet34() {
     for case in ["n4_64x64", "n2_224x224"] {
-        check("resnet34", case);
-    }
-}
-
-/// The 1000-way network whose key list and forward pass the second set of values gives.
-fn classifier(name: &str) -> (Network, usize) {
-    let mut network = network(name);
-    let input = network.width();
-    network.blocks.push(Block::Linear(Linear {
-        name: "fc".into(),
-        input,
-        output: 1000,
-        bias: true,
-        activation: Activation::Identity,
-        dropout: 0.0,
-        init: Init::Constant(0.0),
-        bias_init: Init::Constant(0.0),
-    }));
-    (network, input)
-}
-
-#[test]
-fn keys_and_shapes_are_those_of_the_reference_in_its_order() {
-    let Some(reference) = Reference::find("state-dict keys of backbones") else {
-        return;
-    };
-    for name in [
-        "mobilenetv3_small",
-        "mobilenetv3_large",
-        "resnet18",
-        "resnet34",
-    ] {
-        let text = reference.text(&format!("spec/statedict/statedict_{name}.txt"));
-        let expected: Vec<String> = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(str::to_owned)
-            .collect();
-        let tensors = classifier(name).0.tensors();
-        let own = tensors.iter().map(|spec| {
-            let (kind, element) = match spec.role {
-                Role::Weight | Role::Frozen => ("param", "float32"),
-                Role::Statistic => ("buffer", "float32"),
-                Role::Counter => ("buffer", "int64"),
-            };
-            format!("{} {:?} {element} {kind}", spec.name, spec.shape)
-        });
-        let own: Vec<_> = own.collect();
-        assert_eq!(own, expected, "{name}");
+        check("resnet34", case, &SHALLOW);
     }
 }
 
 #[test]
-fn forward_passes_of_the_second_set() {
-    let Some(reference) = Reference::find("the second set of forward passes") else {
-        return;
-    };
-    let text = reference.text("spec/values/golden_forward.txt");
-    for name in [
-        "mobilenetv3_small",
-        "mobilenetv3_large",
-        "resnet18",
-        "resnet34",
-    ] {
-        let block = text.split(&format!("{name} feature_dim")).nth(1).unwrap();
-        let numbers = |label: &str| -> Vec<f64> {
-            let line = block.lines().find(|line| line.trim().starts_with(label));
-            let line = line.unwrap().trim().trim_start_matches(label);
-            line.split_whitespace()
-                .map_while(|word| word.parse().ok())
-                .collect()
-        };
-        let (network, width) = classifier(name);
-        let mut parameters = Parameters::new(network.tensors());
-        fill(&mut parameters, |t, name, shape| {
-            counted_parameter(t as u64, name, shape)
-        });
-        let input = counted_scaled(1_000_000, 3 * 224 * 224, 2.0);
-        let input = channels_last(&input, 3, 224 * 224);
-        let images = Images {
-            batch: 1,
-            height: 224,
-            width: 224,
-            values: &input,
-        };
-        let mut logits = vec![0.0; 1000];
-        let mut executor = Executor::new(network.clone());
-        executor.forward(&mut parameters, images, Mode::Infer, &mut logits);
-        let body = Network {
-            blocks: network.blocks[..network.blocks.len() - 1].to_vec(),
-        };
-        let mut features = vec![0.0; width];
-        Executor::new(body).forward(&mut parameters, images, Mode::Infer, &mut features);
-
-        let sum: f64 = features.iter().map(|&v| f64::from(v)).sum();
-        let golden = numbers("feat sum");
-        let scale = norm(&features) * (width as f64).sqrt();
-        assert!(
-            (sum - golden[0]).abs() < 1e-4 * scale,
-            "{name} sum {sum} {golden:?}"
-        );
-        let rest = block.split("l2 ").nth(1).unwrap();
-        let l2: f64 = rest.split_whitespace().next().unwrap().parse().unwrap();
-        assert!((norm(&features) / l2 - 1.0).abs() < 1e-4, "{name} {l2}");
-        let typical = l2 / (width as f64).sqrt();
-        for (own, golden) in features.iter().zip(numbers("feat[0..8]")) {
-            assert!(
-                (f64::from(*own) - golden).abs() < 1e-3 * typical,
-                "{name} {own} {golden}"
-            );
-        }
-        let typical = norm(&logits) / 1000f64.sqrt();
-        let golden = numbers("logits[0..4]");
-        assert_eq!(golden.len(), 4);
-        for (own, golden) in logits.iter().zip(golden) {
-            assert!(
-                (f64::from(*own) - golden).abs() < 1e-3 * typical,
-                "{name} {own} {golden}"
-            );
-        }
+fn resnet50() {
+    for case in ["n4_64x64", "n2_224x224"] {
+        check("resnet50", case, &DEEP);
     }
 }

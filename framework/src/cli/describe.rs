@@ -2,14 +2,19 @@
 
 use std::{fmt::Write, path::Path};
 
+use smallfry_nn::network::{Role, Spec};
+
 use super::Refusal;
 use crate::{
-    Augmentation, Backbone, Head, Objective, Optimizer,
+    Augmentation, Backbone, Objective, Optimizer,
     failure::Failure,
     preflight::grouped,
     registry::{Context, Entry, Kind, entries, find, for_each_kind, one},
     source::explain::suggest,
 };
+
+/// Classes of ImageNet, which numbers of parameters in papers include a layer for.
+const CLASSES: usize = 1000;
 
 pub(super) fn describe(name: &str) -> Result<String, Refusal> {
     let texts: Vec<String> = for_each_kind!(text(name)).into_iter().flatten().collect();
@@ -81,15 +86,26 @@ fn backbone_facts(backbone: &dyn Backbone) -> Vec<(&'static str, String)> {
         true => "bicubic",
         false => "bilinear",
     };
-    let encoder = backbone.encoder(&Head::default(), 0);
-    let parameters = encoder.parameters().values().len();
+    let tensors = backbone.tensors();
+    let parameters = count(&tensors, &[Role::Weight, Role::Frozen]);
+    let frozen = count(&tensors, &[Role::Frozen]);
     let three = |values: [f32; 3]| values.map(|value| value.to_string()).join(" ");
-    vec![
+    let mut facts = vec![
         ("features", grouped(backbone.width())),
         (
             "parameters",
             format!("{} (without a head)", grouped(parameters)),
         ),
+    ];
+    if frozen > 0 {
+        let text = format!(
+            "{} of the parameters, which stay as they start",
+            grouped(frozen)
+        );
+        facts.push(("frozen", text));
+    }
+    facts.push(head_facts(backbone, parameters));
+    facts.extend([
         (
             "input",
             format!(
@@ -100,5 +116,40 @@ fn backbone_facts(backbone: &dyn Backbone) -> Vec<(&'static str, String)> {
         ),
         ("mean", three(look.mean)),
         ("deviation", three(look.deviation)),
-    ]
+    ]);
+    facts
+}
+
+/// What the network has behind its features: a head of its own, or the layer that papers count, for ImageNet's classes.
+fn head_facts(backbone: &dyn Backbone, parameters: usize) -> (&'static str, String) {
+    let own = backbone.own_head();
+    let Some((head, network)) = own.and_then(|head| {
+        let network = backbone.network(&head)?;
+        Some((head, network))
+    }) else {
+        let with = parameters + (backbone.width() + 1) * CLASSES;
+        let text = format!(
+            "{} parameters with a layer for {} classes",
+            grouped(with),
+            grouped(CLASSES)
+        );
+        return ("classifier", text);
+    };
+    let length = match head.unit_length {
+        true => " of length 1",
+        false => "",
+    };
+    let with = count(&network.tensors(), &[Role::Weight, Role::Frozen]);
+    let text = format!(
+        "{} numbers{length}; {} parameters with it",
+        grouped(network.width()),
+        grouped(with)
+    );
+    ("own head", text)
+}
+
+/// Numbers in the tensors that have one of `roles`.
+fn count(tensors: &[Spec], roles: &[Role]) -> usize {
+    let counted = tensors.iter().filter(|spec| roles.contains(&spec.role));
+    counted.map(Spec::len).sum()
 }

@@ -12,17 +12,24 @@ use crate::{
     tensor::{Features, Plain, values},
 };
 
-/// Images in a batch of the checks; their side, in pixels.
+/// Images in a batch of the checks; their side in pixels, where the network takes images of any size.
 const BATCH: usize = 4;
 const SIDE: usize = 64;
+/// The most parameters of a network that is run; of a larger one, whose copies would fill the memory of a small machine,
+/// only the description is checked.
+const LARGEST: usize = 30_000_000;
 
 /// A batch of noise.
 pub(super) fn images(seed: u64, batch: usize) -> Arc<ImageBatch> {
+    images_of(seed, batch, SIDE)
+}
+
+fn images_of(seed: u64, batch: usize, side: usize) -> Arc<ImageBatch> {
     Arc::new(ImageBatch {
         batch,
-        height: SIDE,
-        width: SIDE,
-        values: noise(seed, batch * SIDE * SIDE * 3),
+        height: side,
+        width: side,
+        values: noise(seed, batch * side * side * 3),
     })
 }
 
@@ -39,7 +46,41 @@ pub fn backbone_faults(backbone: &dyn Backbone) -> Vec<String> {
         look.size == 0 || look.resize < look.size,
         format!("crops {} pixels from {}", look.size, look.resize),
     );
-    let images = images(1, BATCH);
+    let described = backbone.network(&Head::default());
+    let mut side = SIDE;
+    if let Some(network) = &described {
+        let impossible = network.outputs(look.size, look.size).err();
+        fault(
+            impossible.is_some(),
+            format!("cannot take images of its own size: {impossible:?}"),
+        );
+        fault(
+            network.width() != backbone.width(),
+            format!(
+                "says {} features, its description {}",
+                backbone.width(),
+                network.width()
+            ),
+        );
+        if let Some(head) = backbone.own_head() {
+            let whole = backbone
+                .network(&head)
+                .map(|network| network.outputs(look.size, look.size));
+            fault(
+                !matches!(whole, Some(Ok(_))),
+                format!("does not fit its own head: {whole:?}"),
+            );
+        }
+        if network.outputs(SIDE, SIDE).is_err() {
+            side = look.size;
+        }
+        let parameters: usize = network.tensors().iter().map(|spec| spec.len()).sum();
+        if parameters > LARGEST {
+            eprintln!("LEFT OUT: running a network of {parameters} parameters");
+            return faults;
+        }
+    }
+    let images = images_of(1, BATCH, side);
     let mut encoder = backbone.encoder(&Head::default(), 1);
     let embed = |encoder: &mut Box<dyn Encoder>| encoder.embed(&images);
     let features: Plain<Features> = embed(&mut encoder);
