@@ -125,6 +125,11 @@ fn old_spellings_are_read() {
         read(arguments),
         Ok(Value::dict([("lr", Value::Float(0.5))]))
     );
+    let callback = b"cpytorch_lightning.callbacks.early_stopping\nEarlyStopping\n";
+    let name = "pytorch_lightning.callbacks.early_stopping.EarlyStopping";
+    let states = Value::dict([(name, Value::Integer(3))]);
+    assert_eq!(read(&[b"}", &callback[..], b"K\x03s"].concat()), Ok(states));
+    assert!(read(&[&callback[..], b")R"].concat()).is_err());
     let attributes = b"ccollections\nOrderedDict\n)R}X\x09\x00\x00\x00_metadataNsb";
     assert_eq!(read(attributes), Ok(Value::OrderedDict(Vec::new())));
 }

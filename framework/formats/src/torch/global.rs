@@ -50,6 +50,8 @@ pub(super) enum Global {
     NumpyArray,
     /// `numpy.ndarray`, only ever an argument.
     NumpyArrayClass,
+    /// A class that serves as a key of a dictionary and is never called; its name stands for it.
+    Key,
 }
 
 /// The meaning of `module.name`.
@@ -100,6 +102,8 @@ pub(super) fn find(module: &str, name: &str) -> Result<Global, Error> {
         }
         ("numpy", "dtype") => Some(Global::NumpyDtype),
         ("numpy", "ndarray") => Some(Global::NumpyArrayClass),
+        // Older versions of Lightning file the state of each callback under its class.
+        (callback, _) if callback.starts_with("pytorch_lightning.callbacks.") => Some(Global::Key),
         _ => None,
     };
     known.ok_or_else(|| refuse(module, name))
@@ -144,6 +148,13 @@ mod tests {
         assert_eq!(
             find("torch", "BFloat16Storage"),
             Ok(Global::Storage(Some(Dtype::BF16)))
+        );
+        assert_eq!(
+            find(
+                "pytorch_lightning.callbacks.model_checkpoint",
+                "ModelCheckpoint"
+            ),
+            Ok(Global::Key)
         );
         assert_eq!(
             find("torch", "float8_e5m2"),

@@ -256,8 +256,14 @@ impl<R: BufRead> Machine<'_, R> {
     }
 
     fn push_global(&mut self, module: &str, name: &str) -> Result<(), Error> {
-        let global: Global = global::find(module, name)?;
-        self.push_node(Node::Global(global))
+        match global::find(module, name)? {
+            Global::Key => {
+                let full = format!("{module}.{name}");
+                self.graph.copy(full.len())?;
+                self.push_node(Node::Text(full))
+            }
+            global => self.push_node(Node::Global(global)),
+        }
     }
 
     fn push_node(&mut self, node: Node) -> Result<(), Error> {
