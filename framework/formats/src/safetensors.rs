@@ -4,8 +4,10 @@
 //! twice is refused here: parsers of JSON disagree on which of the two counts, so that such a file would mean different
 //! weights to different programs. Arrays are read one by one, so that the file is never in memory twice.
 
+mod unique;
+
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fmt,
     io::{self, Cursor, ErrorKind, Read, Seek, Write},
     path::Path,
@@ -15,12 +17,9 @@ use safetensors::{
     Dtype as Code,
     tensor::{Metadata, TensorInfo},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-};
 use serde_json::json;
 
+use self::unique::Unique;
 use crate::{
     Array, Dtype,
     error::{Error, visible},
@@ -213,64 +212,6 @@ pub fn write(file: &File, out: &mut impl Write) -> io::Result<()> {
 fn damaged(reason: impl fmt::Display) -> Error {
     Error::content(format!("is no whole safetensors file: {reason}"))
         .remedy("fetch or write the file again")
-}
-
-/// JSON of which no object has a key twice.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut keys = HashSet::new();
-        while let Some((key, Self)) = map.next_entry::<String, Self>()? {
-            if keys.contains(&key) {
-                let key = visible(&key);
-                return Err(de::Error::custom(format!("it has the key `{key}` twice")));
-            }
-            keys.insert(key);
-        }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
-        while let Some(Self) = elements.next_element()? {}
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod assemble;
 mod call;
 mod global;
 mod graph;
+mod input;
 mod legacy;
 mod modern;
 mod numpy;

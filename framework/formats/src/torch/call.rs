@@ -6,13 +6,11 @@
 use super::{
     global::Global,
     graph::{Graph, Id, Mapping, Node, NumpyArray, NumpyType, Region, Storage},
+    input::damaged,
     numpy,
     tensor::View,
 };
-use crate::{
-    Dtype,
-    error::{Error, visible},
-};
+use crate::{Dtype, error::Error};
 
 /// The node that `function` makes of the tuple `arguments`.
 ///
@@ -121,7 +119,7 @@ pub(super) fn call(graph: &mut Graph, function: Global, arguments: Id) -> Result
 /// # Errors
 /// `object` has no state that can be set.
 pub(super) fn set_state(graph: &mut Graph, object: Id, state: Id) -> Result<(), Error> {
-    let unfit = || damaged("it sets a state that its object cannot have");
+    let unfit = || damaged("it sets a state that its object cannot have".to_owned());
     let replacement = match graph.node(object) {
         // Attributes beside the entries, such as `_metadata` of a state dict.
         Node::Dict(Mapping::Plain | Mapping::Ordered, _) => return Ok(()),
@@ -185,7 +183,7 @@ fn numpy_state(graph: &Graph, state: Id) -> Result<Option<NumpyArray>, Error> {
 /// # Errors
 /// The id is not such as PyTorch writes.
 pub(super) fn persistent(graph: &mut Graph, id: Id) -> Result<Region, Error> {
-    let unfit = || damaged("it refers to an outside object that is no storage");
+    let unfit = || damaged("it refers to an outside object that is no storage".to_owned());
     let (&[kind, class, key, _device, numel] | &[kind, class, key, _device, numel, _]) =
         graph.tuple(id).ok_or_else(unfit)?
     else {
@@ -207,7 +205,7 @@ pub(super) fn persistent(graph: &mut Graph, id: Id) -> Result<Region, Error> {
         let elements = u64::try_from(elements).ok()?;
         elements.checked_mul(size)
     };
-    let absurd = || damaged(&format!("the storage `{key}` has {numel} elements"));
+    let absurd = || damaged(format!("the storage `{key}` has {numel} elements"));
     let total = bytes(numel).ok_or_else(absurd)?;
     let storage = graph.storage(Storage {
         key: key.clone(),
@@ -244,7 +242,7 @@ fn tensor(
     dtype: Option<Dtype>,
     [offset, shape, strides]: [Id; 3],
 ) -> Result<Node, Error> {
-    let unfit = || damaged("it makes a tensor of what is no tensor's parts");
+    let unfit = || damaged("it makes a tensor of what is no tensor's parts".to_owned());
     let &Node::Storage(region) = graph.node(storage) else {
         return Err(unfit());
     };
@@ -279,7 +277,7 @@ fn plain(graph: &Graph, flags: Option<Id>) -> Result<(), Error> {
 
 /// The entries that a dictionary class is called with: none, those of a dictionary, or pairs.
 fn content(graph: &mut Graph, arguments: &[Id]) -> Result<Vec<(Id, Id)>, Error> {
-    let unfit = || damaged("it makes a dictionary of what has no entries");
+    let unfit = || damaged("it makes a dictionary of what has no entries".to_owned());
     let entries = match arguments {
         [] => Vec::new(),
         &[content] => match graph.node(content) {
@@ -307,7 +305,11 @@ fn content(graph: &mut Graph, arguments: &[Id]) -> Result<Vec<(Id, Id)>, Error> 
 fn copied(graph: &mut Graph, elements: Id) -> Result<Vec<Id>, Error> {
     let elements = match graph.node(elements) {
         Node::List(elements) | Node::Tuple(elements) | Node::Set(elements) => elements.clone(),
-        _ => return Err(damaged("it makes a container of what has no elements")),
+        _ => {
+            return Err(damaged(
+                "it makes a container of what has no elements".to_owned(),
+            ));
+        }
     };
     graph.spend(elements.len())?;
     Ok(elements)
@@ -325,7 +327,7 @@ fn integers(graph: &Graph, id: Id) -> Option<Vec<i64>> {
 
 /// Bytes spelt as text, one character each.
 fn encode(graph: &mut Graph, text: Id, encoding: Id) -> Result<Node, Error> {
-    let unfit = || damaged("it spells bytes in an unknown way");
+    let unfit = || damaged("it spells bytes in an unknown way".to_owned());
     let text = graph.text(text).ok_or_else(unfit)?;
     if !matches!(
         graph.text(encoding),
@@ -340,7 +342,7 @@ fn encode(graph: &mut Graph, text: Id, encoding: Id) -> Result<Node, Error> {
 }
 
 fn path(graph: &mut Graph, parts: &[Id]) -> Result<Node, Error> {
-    let unfit = || damaged("it makes a path of what is no text");
+    let unfit = || damaged("it makes a path of what is no text".to_owned());
     // Paid for before it is made: the same long part can be named many times.
     for &part in parts {
         let length = graph.text(part).ok_or_else(unfit)?.len();
@@ -354,12 +356,5 @@ fn path(graph: &mut Graph, parts: &[Id]) -> Result<Node, Error> {
 }
 
 fn wrong(function: Global) -> Error {
-    damaged(&format!("it calls {function:?} with the wrong arguments"))
-}
-
-fn damaged(reason: &str) -> Error {
-    Error::content(format!(
-        "is damaged: its pickle is wrong, as {}",
-        visible(reason)
-    ))
+    damaged(format!("it calls {function:?} with the wrong arguments"))
 }

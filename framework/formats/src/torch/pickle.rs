@@ -4,20 +4,15 @@
 //! `torch.save` has them. A length that an instruction claims is compared with what is left of the file before memory is
 //! taken. Nothing recurses.
 
-use std::{
-    collections::HashMap,
-    io::{BufRead, ErrorKind},
-};
+use std::{collections::HashMap, io::BufRead};
 
 use super::{
     Limits, call,
     global::{self, Global},
     graph::{Graph, Id, Mapping, Node},
+    input::{Input, NAME_LIMIT, damaged},
 };
-use crate::error::{Error, visible};
-
-/// The longest name of a module or of something in it, in bytes.
-const NAME_LIMIT: usize = 1000;
+use crate::error::Error;
 
 /// Runs one pickle from `input`, of which at most `available` bytes may be read, and gives its value and its length.
 ///
@@ -29,11 +24,8 @@ pub(super) fn load(
     graph: &mut Graph,
     limits: &Limits,
 ) -> Result<(Id, u64), Error> {
-    let left = available.min(limits.pickle_bytes);
     let mut machine = Machine {
-        input,
-        left,
-        limited: available > limits.pickle_bytes,
+        input: Input::new(input, available, limits.pickle_bytes),
         graph,
         stack: Vec::new(),
         marks: Vec::new(),
@@ -41,15 +33,11 @@ pub(super) fn load(
         room: limits.cells,
     };
     let value = machine.run()?;
-    Ok((value, left - machine.left))
+    Ok((value, machine.input.position()))
 }
 
 struct Machine<'a, R> {
-    input: R,
-    /// Bytes that may still be read.
-    left: u64,
-    /// Whether the file is longer than a pickle may be.
-    limited: bool,
+    input: Input<R>,
     graph: &'a mut Graph,
     stack: Vec<Id>,
     /// Heights of the stack at the open marks.
@@ -62,17 +50,17 @@ struct Machine<'a, R> {
 impl<R: BufRead> Machine<'_, R> {
     fn run(&mut self) -> Result<Id, Error> {
         loop {
-            let [instruction] = self.bytes()?;
+            let [instruction] = self.input.bytes()?;
             match instruction {
                 b'.' => return self.pop(),
                 0x80 => {
-                    let [protocol] = self.bytes()?;
+                    let [protocol] = self.input.bytes()?;
                     if protocol > 5 {
                         return Err(damaged(format!("it claims protocol {protocol}")));
                     }
                 }
                 // The length of the frame that follows; instructions do not cross frames, but need not be held to it.
-                0x95 => drop(self.bytes::<8>()?),
+                0x95 => drop(self.input.bytes::<8>()?),
                 b'(' => {
                     self.check_room(self.marks.len())?;
                     self.marks.push(self.stack.len());
@@ -88,7 +76,7 @@ impl<R: BufRead> Machine<'_, R> {
                 0x89 => self.push_node(Node::Bool(false))?,
                 b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(instruction)?,
                 b'G' => {
-                    let float = f64::from_be_bytes(self.bytes()?);
+                    let float = f64::from_be_bytes(self.input.bytes()?);
                     self.push_node(Node::Float(float))?;
                 }
                 b'X' | 0x8c | 0x8d | b'T' | b'U' | b'B' | b'C' | 0x8e | 0x96 => {
@@ -100,7 +88,7 @@ impl<R: BufRead> Machine<'_, R> {
                 b'a' | b'e' | 0x90 | b's' | b'u' => self.extend(instruction)?,
                 b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(instruction)?,
                 b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
+                    let (module, name) = (self.input.line()?, self.input.line()?);
                     self.push_global(&module, &name)?;
                 }
                 0x93 => {
@@ -124,7 +112,7 @@ impl<R: BufRead> Machine<'_, R> {
                     self.push_node(Node::Storage(region))?;
                 }
                 b'i' => {
-                    let (module, name) = (self.line()?, self.line()?);
+                    let (module, name) = (self.input.line()?, self.input.line()?);
                     global::find(&module, &name)?;
                     return Err(damaged("it has an instruction of protocol 0".to_owned()));
                 }
@@ -140,15 +128,15 @@ impl<R: BufRead> Machine<'_, R> {
     /// Instructions that push an integer.
     fn integer(&mut self, instruction: u8) -> Result<(), Error> {
         let integer = match instruction {
-            b'K' => self.bytes::<1>()?[0].into(),
-            b'M' => u16::from_le_bytes(self.bytes()?).into(),
-            b'J' => i32::from_le_bytes(self.bytes()?).into(),
+            b'K' => self.input.bytes::<1>()?[0].into(),
+            b'M' => u16::from_le_bytes(self.input.bytes()?).into(),
+            b'J' => i32::from_le_bytes(self.input.bytes()?).into(),
             _ => {
                 let length = match instruction {
-                    0x8a => self.bytes::<1>()?[0].into(),
-                    _ => self.signed_length()?,
+                    0x8a => self.input.bytes::<1>()?[0].into(),
+                    _ => self.input.signed_length()?,
                 };
-                let bytes = self.take(length)?;
+                let bytes = self.input.take(length)?;
                 return self.push_node(long_integer(bytes));
             }
         };
@@ -158,12 +146,12 @@ impl<R: BufRead> Machine<'_, R> {
     /// Instructions that push a string or bytes.
     fn string(&mut self, instruction: u8) -> Result<(), Error> {
         let length = match instruction {
-            0x8c | b'U' | b'C' => self.bytes::<1>()?[0].into(),
-            b'X' | b'B' => u32::from_le_bytes(self.bytes()?).into(),
-            b'T' => self.signed_length()?,
-            _ => u64::from_le_bytes(self.bytes()?),
+            0x8c | b'U' | b'C' => self.input.bytes::<1>()?[0].into(),
+            b'X' | b'B' => u32::from_le_bytes(self.input.bytes()?).into(),
+            b'T' => self.input.signed_length()?,
+            _ => u64::from_le_bytes(self.input.bytes()?),
         };
-        let bytes = self.take(length)?;
+        let bytes = self.input.take(length)?;
         let node = match (instruction, String::from_utf8(bytes)) {
             (b'B' | b'C' | 0x8e | 0x96, Ok(text)) => Node::Bytes(text.into_bytes()),
             (b'B' | b'C' | 0x8e | 0x96, Err(e)) => Node::Bytes(e.into_bytes()),
@@ -223,8 +211,8 @@ impl<R: BufRead> Machine<'_, R> {
     /// Instructions that store the top of the stack, or push what was stored.
     fn memo(&mut self, instruction: u8) -> Result<(), Error> {
         let index = match instruction {
-            b'q' | b'h' => self.bytes::<1>()?[0].into(),
-            b'r' | b'j' => u32::from_le_bytes(self.bytes()?),
+            b'q' | b'h' => self.input.bytes::<1>()?[0].into(),
+            b'r' | b'j' => u32::from_le_bytes(self.input.bytes()?),
             _ => u32::try_from(self.memo.len()).unwrap_or(u32::MAX),
         };
         if let b'h' | b'j' = instruction {
@@ -307,55 +295,6 @@ impl<R: BufRead> Machine<'_, R> {
         let mark = self.marks.pop().ok_or_else(underflow)?;
         Ok(self.stack.split_off(mark))
     }
-
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let mut bytes = [0; N];
-        self.claim(N as u64)?;
-        self.input.read_exact(&mut bytes).map_err(unreadable)?;
-        Ok(bytes)
-    }
-
-    fn take(&mut self, length: u64) -> Result<Vec<u8>, Error> {
-        self.claim(length)?;
-        // The claim is at most what the file has, and at most `Limits::pickle_bytes`.
-        let mut bytes = vec![0; length as usize];
-        self.input.read_exact(&mut bytes).map_err(unreadable)?;
-        Ok(bytes)
-    }
-
-    /// A line of text without its end.
-    fn line(&mut self) -> Result<String, Error> {
-        let mut line = Vec::new();
-        loop {
-            match self.bytes()? {
-                [b'\n'] => break,
-                [byte] if line.len() < NAME_LIMIT => line.push(byte),
-                _ => return Err(damaged("it has an endless name".to_owned())),
-            }
-        }
-        String::from_utf8(line).map_err(|_| damaged("it has a name that is no UTF-8".to_owned()))
-    }
-
-    fn signed_length(&mut self) -> Result<u64, Error> {
-        let length = i32::from_le_bytes(self.bytes()?);
-        u64::try_from(length).map_err(|_| damaged(format!("it has something of length {length}")))
-    }
-
-    fn claim(&mut self, bytes: u64) -> Result<(), Error> {
-        match self.left.checked_sub(bytes) {
-            Some(left) => self.left = left,
-            None if self.limited => {
-                return Err(Error::content(
-                    "holds more beside its tensors than any checkpoint does",
-                )
-                .remedy(
-                    "save the weights alone, such as with `torch.save(model.state_dict(), path)`",
-                ));
-            }
-            None => return Err(damaged("it ends too early".to_owned())),
-        }
-        Ok(())
-    }
 }
 
 /// Keys and values that alternate.
@@ -386,20 +325,6 @@ fn long_integer(mut bytes: Vec<u8>) -> Node {
 
 fn underflow() -> Error {
     damaged("it takes more from its stack than it has put there".to_owned())
-}
-
-fn damaged(reason: String) -> Error {
-    Error::content(format!(
-        "is damaged: its pickle is wrong, as {}",
-        visible(&reason)
-    ))
-}
-
-fn unreadable(error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => damaged("it ends too early".to_owned()),
-        _ => Error::disk("read", &error),
-    }
 }
 
 #[cfg(test)]
