@@ -206,7 +206,7 @@ fn group(config: Option<&str>, parameters: i64) -> Value {
     let optimizer = config.and_then(|config| configured(config, "optimizer"));
     let number = |name: &str| {
         let text = optimizer.as_deref().unwrap_or_default();
-        let mut lines = text.split(['\n', ',', '(']);
+        let mut lines = text.split(['\n', ',', '(', ')']);
         lines.find_map(|line| {
             line.trim()
                 .strip_prefix(name)?
@@ -437,6 +437,11 @@ mod tests {
             Some("MoCo(\n    dim: 128,\n)")
         );
         assert_eq!(configured(config, "head"), None);
+        let line = group(Some("optimizer: SGD(lr: 0.5, weight_decay: 0.25)"), 0);
+        assert_eq!(
+            line.get("weight_decay").and_then(Value::as_float),
+            Some(0.25)
+        );
         let group = group(Some(config), 2);
         for (name, value) in [("lr", 0.06), ("momentum", 0.9), ("weight_decay", 1e-4)] {
             assert_eq!(
