@@ -21,7 +21,6 @@ mod batch_norm;
 mod conv_norm;
 mod convolution;
 mod dropout;
-mod gather;
 mod inverted_residual;
 mod layer_norm;
 mod linear;

@@ -14,8 +14,11 @@ use super::{
 };
 use crate::network::Activation;
 
+mod direct;
 #[cfg(test)]
 mod tests;
+
+pub use direct::{Direct, DirectTransposed};
 
 /// A tensor whose rows are pixels, `[rows, channels]`.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Training keeps the raw output of the convolution; the input is kept by the executor, the rest is worked out again.
 
-use super::{Layer, Pass, Purpose, Size, rowwise::Source, unit::Unit};
+use super::{Layer, Pass, Purpose, Size, convolution::Sum, unit::Unit};
 use crate::{
     executor::Mode,
     kernel::dense::Operand,
@@ -84,19 +84,11 @@ impl Layer for ConvNorm {
         let raw = &pass.saved[..dy.len()];
         let unit = &mut self.unit;
         unit.norm_gradient(parameters, raw, None, self.activation, dy);
-        let maps = unit.convolution.maps();
-        if !maps {
-            unit.raw_gradient(raw, Source::InPlace(dy));
-        }
-        let dy = if maps {
-            unit.lazy_gradient(raw, dy)
-        } else {
-            Operand::Plain(dy)
-        };
+        let dy = unit.lazy_gradient(raw, dy);
         unit.convolution
             .weight_gradient(parameters, Operand::Plain(x), dy, scratch);
         if let Some(dx) = dx {
-            unit.input_gradient(parameters, dy, dx, false, scratch);
+            unit.input_gradient(parameters, dy, dx, Sum::Set, scratch);
         }
     }
 }

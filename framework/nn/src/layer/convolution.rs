@@ -1,8 +1,7 @@
 //! Dense convolutions, planned for one batch shape by the method that suits them.
 //!
 //! 3×3 of stride 1 goes by [`winograd`], 1×1 of stride 1 by products of the pixels' rows ([`pointwise`]), everything else
-//! by products of [`gathered`] rows. The first two work operands out while they read them; the last needs them stored, see
-//! [`Convolution::maps`].
+//! by products over the segments of padded bands ([`direct`]). All of them work operands out while they read them.
 
 use super::Size;
 use crate::{
@@ -11,13 +10,13 @@ use crate::{
     parameter::Parameters,
 };
 
-mod gathered;
+mod direct;
 mod pointwise;
 #[cfg(test)]
 mod tests;
 mod winograd;
 
-use gathered::Gathered;
+use direct::Direct;
 use pointwise::Pointwise;
 use winograd::Winograd;
 
@@ -36,7 +35,7 @@ pub(crate) struct Convolution {
 enum Method {
     Winograd(Winograd),
     Pointwise(Pointwise),
-    Gathered(Gathered),
+    Direct(Direct),
 }
 
 /// What happens to the products of a forward pass.
@@ -50,13 +49,24 @@ pub(crate) struct Folded<'a> {
     pub activation: Activation,
 }
 
+/// What an input gradient is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sum<'a> {
+    /// Nothing: dx = …
+    Set,
+    /// What is there: dx += …
+    Add,
+    /// Another tensor: dx = tensor + …
+    With(&'a [f32]),
+}
+
 /// Does `$body` with the method at hand.
 macro_rules! method {
     ($self:ident, $method:ident, $body:expr) => {
         match &$self.method {
             Method::Winograd($method) => $body,
             Method::Pointwise($method) => $body,
-            Method::Gathered($method) => $body,
+            Method::Direct($method) => $body,
         }
     };
 }
@@ -88,7 +98,7 @@ impl Convolution {
         } else if Pointwise::takes(c) {
             Method::Pointwise(Pointwise::new(level, c, batch, input, weight))
         } else {
-            Method::Gathered(Gathered::new(level, c, batch, input, output, weight))
+            Method::Direct(Direct::new(level, c, batch, input, output, weight))
         };
         Self {
             batch,
@@ -105,11 +115,6 @@ impl Convolution {
     /// Numbers of its output for the whole batch.
     pub fn output_len(&self) -> usize {
         self.batch * self.output.len()
-    }
-
-    /// Whether operands may be worked out while they are read; where not, they have to be [`Operand::Plain`].
-    pub fn maps(&self) -> bool {
-        !matches!(self.method, Method::Gathered(_))
     }
 
     /// Floats of scratch for a forward pass.
@@ -146,7 +151,7 @@ impl Convolution {
         );
     }
 
-    /// The gradient of the input: dx = (or +=) dy ∗ flipped weights; `done` as in [`forward`](Self::forward).
+    /// The gradient of the input: dx = dy ∗ flipped weights, added to `sum`; `done` as in [`forward`](Self::forward).
     #[expect(
         clippy::too_many_arguments,
         reason = "the operands of a pass and who is told of it"
@@ -156,7 +161,7 @@ impl Convolution {
         parameters: &Parameters,
         dy: Operand<'_>,
         dx: &mut [f32],
-        accumulate: bool,
+        sum: Sum<'_>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -164,7 +169,7 @@ impl Convolution {
         method!(
             self,
             method,
-            method.input_gradient(parameters, dy, dx, accumulate, scratch, partial, done)
+            method.input_gradient(parameters, dy, dx, sum, scratch, partial, done)
         );
     }
 

@@ -1,14 +1,9 @@
 //! ResNet's block: units in a row, a shortcut around them, an addition and an activation.
 //!
 //! Training keeps the raw outputs of all convolutions and nothing else. The activated tensors between them are worked out
-//! where the next convolution reads them, and so are the gradients of the raw outputs in backward; only for convolutions
-//! that cannot do that ([`Convolution::maps`](super::convolution::Convolution::maps)) they are written to scratch memory.
+//! where the next convolution reads them, and so are the gradients of the raw outputs in backward.
 
-use super::{
-    Layer, Pass, Purpose, Size,
-    rowwise::{Addend, Source},
-    unit::Unit,
-};
+use super::{Layer, Pass, Purpose, Size, convolution::Sum, rowwise::Addend, unit::Unit};
 use crate::{
     executor::Mode,
     kernel::dense::Operand,
@@ -75,16 +70,6 @@ impl Residual {
             .unwrap_or(0)
     }
 
-    /// Numbers of the largest activated tensor that must be stored for a convolution behind it.
-    fn active(&self) -> usize {
-        let pairs = self.path.iter().zip(&self.path[1..]);
-        pairs
-            .filter(|(_, next)| !next.convolution.maps())
-            .map(|(unit, _)| unit.convolution.output_len())
-            .max()
-            .unwrap_or(0)
-    }
-
     /// Numbers of the two buffers that tensors between the units alternate between.
     fn buffers(&self) -> [usize; 2] {
         match self.path.len() {
@@ -92,10 +77,6 @@ impl Residual {
             2 => [self.between(), 0],
             _ => [self.between(); 2],
         }
-    }
-
-    fn output_len(&self) -> usize {
-        self.path[self.path.len() - 1].convolution.output_len()
     }
 }
 
@@ -119,17 +100,15 @@ impl Layer for Residual {
             .max();
         let (forward, backward) = (forward.unwrap_or(0), backward.unwrap_or(0));
         let [a, b] = self.buffers();
-        let shortcut = |needed: &dyn Fn(&Unit) -> bool| match &self.downsample {
-            Some(unit) if needed(unit) => self.output_len(),
-            _ => 0,
-        };
         match self.purpose {
-            // Backward holds one activated tensor and the gradients of two, or that of the shortcut.
-            Purpose::Train => {
-                let side = shortcut(&|unit| !unit.convolution.maps());
-                forward.max(backward) + (self.active() + a + b).max(side)
+            Purpose::Train => forward.max(backward) + a + b,
+            Purpose::Forward => {
+                let shortcut = match &self.downsample {
+                    Some(unit) => unit.convolution.output_len(),
+                    None => 0,
+                };
+                forward + a + b + shortcut
             }
-            Purpose::Forward => forward + a + b + shortcut(&|_| true),
         }
     }
 
@@ -178,70 +157,45 @@ impl Layer for Residual {
             self.activations[last],
             dy,
         );
-        match &mut self.downsample {
-            Some(unit) => {
-                let raw = &rest[..dy.len()];
-                unit.norm_gradient(parameters, raw, None, Activation::Identity, dy);
-                let maps = unit.convolution.maps();
-                let stored = if maps { 0 } else { dy.len() };
-                let (d, scratch) = pass.scratch.split_at_mut(stored);
-                let d = if maps {
-                    unit.lazy_gradient(raw, dy)
-                } else {
-                    unit.raw_gradient(raw, Source::To(dy, d));
-                    Operand::Plain(d)
-                };
-                let x = Operand::Plain(x);
-                unit.convolution.weight_gradient(parameters, x, d, scratch);
-                if let Some(dx) = dx.as_deref_mut() {
-                    unit.input_gradient(parameters, d, dx, false, scratch);
-                }
-            }
-            None => {
-                if let Some(dx) = dx.as_deref_mut() {
-                    super::copy(dy, dx);
-                }
+        if let Some(unit) = &mut self.downsample {
+            let raw = &rest[..dy.len()];
+            unit.norm_gradient(parameters, raw, None, Activation::Identity, dy);
+            let d = unit.lazy_gradient(raw, dy);
+            let x = Operand::Plain(x);
+            unit.convolution
+                .weight_gradient(parameters, x, d, pass.scratch);
+            if let Some(dx) = dx.as_deref_mut() {
+                unit.input_gradient(parameters, d, dx, Sum::Set, pass.scratch);
             }
         }
 
         let [a, b] = self.buffers();
-        let (active, scratch) = pass.scratch.split_at_mut(self.active());
-        let (mut below, scratch) = scratch.split_at_mut(a);
+        let (mut below, scratch) = pass.scratch.split_at_mut(a);
         let (mut above, scratch) = scratch.split_at_mut(b);
         // Down the path; the gradient of unit i's normalised output lies in dy for the last unit, in `above` for others.
         for i in (0..=last).rev() {
             let (lower, upper) = self.path.split_at_mut(i);
             let unit = &upper[0];
-            let maps = unit.convolution.maps();
             let d = if i == last {
-                &mut *dy
+                &*dy
             } else {
-                &mut above[..lengths[i]]
+                &above[..lengths[i]]
             };
-            if !maps {
-                unit.raw_gradient(raws[i], Source::InPlace(d));
-            }
-            let d = if maps {
-                unit.lazy_gradient(raws[i], d)
-            } else {
-                Operand::Plain(d)
-            };
+            let d = unit.lazy_gradient(raws[i], d);
             let Some(unit_below) = lower.last_mut() else {
                 unit.convolution
                     .weight_gradient(parameters, Operand::Plain(x), d, scratch);
                 if let Some(dx) = dx.as_deref_mut() {
-                    unit.input_gradient(parameters, d, dx, true, scratch);
+                    let sum = match self.downsample {
+                        Some(_) => Sum::Add,
+                        None => Sum::With(dy),
+                    };
+                    unit.input_gradient(parameters, d, dx, sum, scratch);
                 }
                 break;
             };
             let (raw, activation) = (raws[i - 1], self.activations[i - 1]);
-            let input = if maps {
-                unit_below.activated(raw, activation)
-            } else {
-                let active = &mut active[..lengths[i - 1]];
-                unit_below.apply(Some(raw), None, activation, active);
-                Operand::Plain(active)
-            };
+            let input = unit_below.activated(raw, activation);
             unit.convolution
                 .weight_gradient(parameters, input, d, scratch);
             let below_now = &mut below[..lengths[i - 1]];
@@ -256,7 +210,7 @@ impl Layer for Residual {
 impl Residual {
     fn train(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let parameters = &mut *pass.parameters;
-        let (active, scratch) = pass.scratch.split_at_mut(self.active());
+        let scratch = &mut *pass.scratch;
         let last = self.path.len() - 1;
         let mut rest = &mut *pass.saved;
         let mut raw: &[f32] = &[];
@@ -267,14 +221,7 @@ impl Residual {
             rest = after;
             let input = match lower.last() {
                 None => Operand::Plain(x),
-                Some(below) if unit.convolution.maps() => {
-                    below.activated(raw, self.activations[i - 1])
-                }
-                Some(below) => {
-                    let active = &mut active[..raw.len()];
-                    below.apply(Some(raw), None, self.activations[i - 1], active);
-                    Operand::Plain(active)
-                }
+                Some(below) => below.activated(raw, self.activations[i - 1]),
             };
             unit.raw(parameters, input, own, scratch);
             raw = own;
@@ -344,14 +291,8 @@ impl Residual {
                 let source = match lower.last() {
                     None => Operand::Plain(x),
                     Some(below) => {
-                        let input = &mut input[..below.convolution.output_len()];
-                        let activation = self.activations[i - 1];
-                        if unit.convolution.maps() {
-                            below.activated(input, activation)
-                        } else {
-                            below.apply(None, None, activation, input);
-                            Operand::Plain(input)
-                        }
+                        let input = &input[..below.convolution.output_len()];
+                        below.activated(input, self.activations[i - 1])
                     }
                 };
                 unit.raw(parameters, source, target, scratch);

@@ -7,7 +7,7 @@ use super::{
     Layer, Pass, Size,
     batch_norm::BatchNorm,
     copy,
-    rowwise::{GradientSums, Moments, Source, activation_gradient, norm_gradient, normalise},
+    rowwise::{GradientSums, Moments, activation_gradient, norm_gradient, normalise},
 };
 use crate::{
     executor::Mode,
@@ -98,7 +98,7 @@ impl Layer for RowNorm {
         self.norm.gradient(&self.sums, pass.parameters);
         if let Some(dx) = dx {
             let coefficients = self.norm.coefficients();
-            norm_gradient(self.level, coefficients, x, Source::To(dy, dx));
+            norm_gradient(self.level, coefficients, x, dy, dx);
         }
     }
 }

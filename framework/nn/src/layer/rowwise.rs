@@ -4,13 +4,16 @@
 //! in registers. Sums of a group are taken in `f32` and added to `f64` totals: a plain `f32` sum over a hundred thousand
 //! pixels would lose the digits that a variance needs.
 
-use crate::{kernel::Level, network::Activation};
+use crate::{
+    kernel::{Level, dense::Operand},
+    network::Activation,
+};
 
 mod kernels;
 #[cfg(test)]
 mod tests;
 
-use kernels::{ActivationGradient, MomentsOf, NormGradient, Normalise};
+use kernels::{ActivationGradient, MomentsOf, Normalise};
 
 /// Rows of a group.
 const GROUP: usize = 256;
@@ -221,34 +224,18 @@ pub(crate) fn activation_gradient(
     unsafe { level.run(kernel) }
 }
 
-/// d = factor · d + slope · x + shift with one of each for every channel: the backward pass of a batch norm. The result
-/// goes to `out`, or stays in `d`.
-pub(crate) fn norm_gradient(level: Level, coefficients: [&[f32]; 3], x: &[f32], d: Source<'_>) {
-    let n = coefficients[0].len();
-    let (from, to, len) = match d {
-        Source::InPlace(d) => (d.as_ptr(), d.as_mut_ptr(), d.len()),
-        Source::To(d, out) => {
-            assert_eq!(d.len(), out.len());
-            (d.as_ptr(), out.as_mut_ptr(), out.len())
-        }
-    };
-    assert!(coefficients.iter().all(|c| c.len() == n) && len % n == 0 && x.len() == len);
-    let kernel = NormGradient {
-        x: x.as_ptr(),
-        from,
-        to,
-        n,
-        rows: len / n,
+/// out = factor · d + slope · x + shift with one of each for every channel: the backward pass of a batch norm.
+pub(crate) fn norm_gradient(
+    level: Level,
+    coefficients: [&[f32]; 3],
+    x: &[f32],
+    d: &[f32],
+    out: &mut [f32],
+) {
+    let operand = Operand::Gradient {
+        d,
+        raw: x,
         coefficients,
     };
-    // SAFETY: all lengths were checked; `from` may be `to` because every number is read before it is written.
-    unsafe { level.run(kernel) }
-}
-
-/// Where a pass reads and writes.
-pub(crate) enum Source<'a> {
-    /// One tensor is changed.
-    InPlace(&'a mut [f32]),
-    /// The first is read, the second written.
-    To(&'a [f32], &'a mut [f32]),
+    operand.write(level, coefficients[0].len(), out);
 }

@@ -7,11 +7,9 @@
 use super::{
     Size,
     batch_norm::BatchNorm,
-    convolution::{Convolution, Folded},
+    convolution::{Convolution, Folded, Sum},
     each_slice, pieces,
-    rowwise::{
-        Addend, GradientSums, Moments, Source, activation_gradient, norm_gradient, normalise,
-    },
+    rowwise::{Addend, GradientSums, Moments, activation_gradient, normalise},
     slices,
 };
 use crate::{
@@ -168,7 +166,7 @@ impl Unit {
             parameters,
             dy,
             d,
-            false,
+            Sum::Set,
             scratch,
             &mut below.sums,
             |sums, first, d| {
@@ -180,13 +178,13 @@ impl Unit {
         below.take_sums(parameters);
     }
 
-    /// Adds the gradient of the input to `dx`, or writes it there.
+    /// Writes the gradient of the input to `dx`, added to `sum`.
     pub fn input_gradient(
         &self,
         parameters: &Parameters,
         dy: Operand<'_>,
         dx: &mut [f32],
-        accumulate: bool,
+        sum: Sum<'_>,
         scratch: &mut [f32],
     ) {
         let mut nothing = [(); 8];
@@ -194,7 +192,7 @@ impl Unit {
             parameters,
             dy,
             dx,
-            accumulate,
+            sum,
             scratch,
             &mut nothing,
             |(), _, _| {},
@@ -229,8 +227,7 @@ impl Unit {
     }
 
     /// Turns the gradient `d` of activation(norm(raw) + addend) into that of the sum inside, adds the gradients of the
-    /// batch norm, and gets it ready for [`raw_gradient`](Self::raw_gradient) or
-    /// [`lazy_gradient`](Self::lazy_gradient).
+    /// batch norm, and gets it ready for [`lazy_gradient`](Self::lazy_gradient).
     pub fn norm_gradient(
         &mut self,
         parameters: &mut Parameters,
@@ -262,28 +259,5 @@ impl Unit {
             );
         });
         self.take_sums(parameters);
-    }
-
-    /// The gradient of `raw` from that of the normalised tensor, in place or from one tensor to another.
-    pub fn raw_gradient(&self, raw: &[f32], d: Source<'_>) {
-        let size = self.size();
-        let coefficients = self.norm.coefficients();
-        match d {
-            Source::InPlace(d) => {
-                let parts = pieces(d, size, self.batch).zip(slices(self.batch));
-                each_slice(parts, |(d, images)| {
-                    let raw = &raw[images.start * size..images.end * size];
-                    norm_gradient(self.level, coefficients, raw, Source::InPlace(d));
-                });
-            }
-            Source::To(d, out) => {
-                let parts = pieces(out, size, self.batch).zip(slices(self.batch));
-                each_slice(parts, |(out, images)| {
-                    let place = images.start * size..images.end * size;
-                    let (raw, d) = (&raw[place.clone()], &d[place]);
-                    norm_gradient(self.level, coefficients, raw, Source::To(d, out));
-                });
-            }
-        }
     }
 }

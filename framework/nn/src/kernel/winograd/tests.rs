@@ -43,7 +43,7 @@ fn a_tile_of_products_is_a_tile_of_direct_sums() {
             };
             // SAFETY: one tile, and room for it at every point.
             unsafe { level.run(tiles) };
-            let plane = packed_len(inputs, outputs);
+            let plane = packed_len(inputs, outputs) + 3;
             let mut packed = vec![f32::NAN; POINTS * plane];
             let source = FilterSource {
                 weights: &weights,
@@ -52,7 +52,7 @@ fn a_tile_of_products_is_a_tile_of_direct_sums() {
                 flip: false,
                 scale: None,
             };
-            filters(level, source, inputs, 0, outputs, &mut packed);
+            filters(level, source, inputs, 0, outputs, plane, &mut packed);
             let mut products = vec![0.0; POINTS * outputs];
             for point in 0..POINTS {
                 for o in 0..outputs {
@@ -68,7 +68,7 @@ fn a_tile_of_products_is_a_tile_of_direct_sums() {
             let (rows, columns) = (3, 4);
             let start = numbers(outputs, 3);
             let before = numbers(rows * columns * outputs, 4);
-            let mut out = before.clone();
+            let mut out = vec![0.0; before.len()];
             let tiles = OutputTiles {
                 points: products.as_ptr(),
                 plane: outputs,
@@ -77,7 +77,7 @@ fn a_tile_of_products_is_a_tile_of_direct_sums() {
                 out: out.as_mut_ptr(),
                 size: (rows, columns),
                 start: start.as_ptr(),
-                accumulate: true,
+                addend: before.as_ptr(),
                 activation: Activation::Identity,
             };
             // SAFETY: the tile lies at every point, and the pixels of the size in `out`.

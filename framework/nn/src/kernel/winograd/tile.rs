@@ -182,8 +182,8 @@ pub struct OutputTiles {
     pub size: (usize, usize),
     /// Start value of every channel, or null for zeros.
     pub start: *const f32,
-    /// out += instead of out =.
-    pub accumulate: bool,
+    /// What is added to the outputs, laid out as they are; `out` itself, or null for nothing.
+    pub addend: *const f32,
     /// Applied before the store.
     pub activation: Activation,
 }
@@ -235,9 +235,8 @@ impl OutputTiles {
                 load(self.start.add(c))
             };
             let pitch = self.size.1 * self.channels;
-            let out = self
-                .out
-                .add(y * TILE * pitch + x * TILE * self.channels + c);
+            let first = y * TILE * pitch + x * TILE * self.channels + c;
+            let out = self.out.add(first);
             for (i, &row) in lines.iter().enumerate() {
                 if i >= rows {
                     break;
@@ -247,10 +246,11 @@ impl OutputTiles {
                     *v = s.add(*v, start);
                 }
                 let out = out.add(i * pitch);
-                if self.accumulate {
+                if !self.addend.is_null() {
+                    let addend = self.addend.add(first + i * pitch);
                     for (j, v) in line.iter_mut().enumerate() {
                         if j < columns {
-                            *v = s.add(*v, load(out.add(j * self.channels)));
+                            *v = s.add(*v, load(addend.add(j * self.channels)));
                         }
                     }
                 }

@@ -33,7 +33,7 @@ pub struct FilterSource<'a> {
 }
 
 /// Writes the transformed filters of `n` columns from `first` on: for each point a packed right-hand side `[k, n]`,
-/// [`packed_len`] numbers apart.
+/// `plane` numbers apart.
 ///
 /// # Panics
 /// If a slice is too short.
@@ -43,10 +43,10 @@ pub fn filters(
     k: usize,
     first: usize,
     n: usize,
+    plane: usize,
     out: &mut [f32],
 ) {
-    let plane = packed_len(k, n);
-    assert!(out.len() >= POINTS * plane);
+    assert!(plane >= packed_len(k, n) && out.len() >= POINTS * plane);
     if k == 0 || n == 0 {
         return;
     }
@@ -92,24 +92,26 @@ impl Kernel for Filters<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let mut turned = [[[0.0f32; MOST]; TAPS]; ROWS];
-        for lane in (0..self.width).step_by(S::LANES) {
-            let count = S::LANES.min(self.columns.saturating_sub(lane));
-            if count < S::LANES {
-                turned = [[[0.0; MOST]; TAPS]; ROWS];
-            }
+        // SAFETY: filters below `rows` and `columns`; vectors within the panel.
+        unsafe {
             for first in (0..self.rows).step_by(ROWS) {
                 let rows = ROWS.min(self.rows - first);
-                // SAFETY: filters below `rows` and `columns`; vectors within the panel.
-                unsafe {
+                for lane in (0..self.width).step_by(S::LANES) {
+                    let count = S::LANES.min(self.columns.saturating_sub(lane));
+                    if count < S::LANES {
+                        turned = [[[0.0; MOST]; TAPS]; ROWS];
+                    }
                     for i in 0..count {
                         let factor = self.scale.map_or(1.0, |scale| scale[lane + i]);
-                        for (row, turned) in turned[..rows].iter_mut().enumerate() {
-                            let at = (first + row) * self.row + (lane + i) * self.column;
-                            let filter = &*self.weights.add(at).cast::<[f32; TAPS]>();
-                            for (tap, turned) in turned.iter_mut().enumerate() {
-                                let tap = if self.flip { TAPS - 1 - tap } else { tap };
-                                turned[i] = factor * filter[tap];
+                        let mut at = self
+                            .weights
+                            .add(first * self.row + (lane + i) * self.column);
+                        for turned in &mut turned[..rows] {
+                            let filter = &*at.cast::<[f32; TAPS]>();
+                            for (turned, &weight) in turned.iter_mut().zip(filter) {
+                                turned[i] = factor * weight;
                             }
+                            at = at.wrapping_add(self.row);
                         }
                     }
                     for (row, turned) in turned[..rows].iter().enumerate() {
@@ -129,7 +131,11 @@ impl Filters<'_> {
         unsafe {
             let mut lines = [[s.zero(); 3]; SIDE];
             for j in 0..3 {
-                let line = [0, 1, 2].map(|i| s.load(taps[3 * i + j].as_ptr()));
+                let line = [0, 1, 2].map(|i| {
+                    let tap = 3 * i + j;
+                    let tap = if self.flip { TAPS - 1 - tap } else { tap };
+                    s.load(taps[tap].as_ptr())
+                });
                 for (row, v) in lines.iter_mut().zip(filter_line(s, line)) {
                     row[j] = v;
                 }

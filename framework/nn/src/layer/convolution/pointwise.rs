@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Folded, PANEL, packed_blocks};
+use super::{Folded, PANEL, Sum, packed_blocks};
 use crate::{
     kernel::{
         Level,
@@ -46,7 +46,7 @@ pub(super) struct Pointwise {
 struct Finish<'a> {
     start: Option<&'a [f32]>,
     activation: Activation,
-    accumulate: bool,
+    sum: Sum<'a>,
 }
 
 impl Pointwise {
@@ -140,7 +140,7 @@ impl Pointwise {
         let finish = Finish {
             start: folded.map(|folded| folded.shift),
             activation: folded.map_or(Activation::Identity, |folded| folded.activation),
-            accumulate: false,
+            sum: Sum::Set,
         };
         self.multiply([k, n], x, packed, y, finish, buffers, partial, done);
     }
@@ -155,7 +155,7 @@ impl Pointwise {
         parameters: &Parameters,
         dy: Operand<'_>,
         dx: &mut [f32],
-        accumulate: bool,
+        sum: Sum<'_>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -173,7 +173,7 @@ impl Pointwise {
         let finish = Finish {
             start: None,
             activation: Activation::Identity,
-            accumulate,
+            sum,
         };
         self.multiply([k, n], dy, packed, dx, finish, buffers, partial, done);
     }
@@ -209,6 +209,9 @@ impl Pointwise {
                 let m = y.len() / n;
                 let a = worked_out(self.level, x.part(first * k, m * k), k, buffer);
                 assert_eq!(a.len(), m * k);
+                if let Sum::With(tensor) = finish.sum {
+                    y.copy_from_slice(&tensor[first * n..][..m * n]);
+                }
                 for (column, packed) in (0..n)
                     .step_by(PANEL)
                     .zip(packed.chunks(packed_len(k, PANEL)))
@@ -217,7 +220,7 @@ impl Pointwise {
                     let start = finish.start.map(|start| start[column..][..width].as_ptr());
                     let epilogue = Epilogue {
                         start: start.unwrap_or(std::ptr::null()),
-                        accumulate: finish.accumulate,
+                        accumulate: !matches!(finish.sum, Sum::Set),
                         activation: finish.activation,
                         ..Epilogue::SET
                     };

@@ -54,7 +54,7 @@ const fn case(
     }
 }
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 22] = [
     // Winograd: edge tiles, tails of vectors, one and several chunks of a slice, all threads on one chunk.
     case(4, [8, 8], [16, 16], [3, 1, 1]),
     case(3, [9, 11], [16, 40], [3, 1, 1]),
@@ -69,11 +69,13 @@ const CASES: [Case; 20] = [
     case(3, [5, 4], [17, 35], [1, 1, 1]),
     case(9, [20, 17], [130, 24], [1, 1, 1]),
     case(2, [5, 5], [600, 530], [1, 1, 1]),
-    // Gathered rows.
+    // Segments of bands.
     case(2, [9, 8], [24, 40], [1, 2, 1]),
     case(3, [11, 8], [16, 24], [3, 2, 1]),
     case(2, [15, 14], [3, 16], [7, 2, 1]),
     case(2, [9, 9], [4, 6], [5, 1, 1]),
+    case(2, [40, 33], [256, 130], [3, 2, 1]),
+    case(9, [7, 5], [256, 160], [3, 2, 1]),
     // Groups.
     case(2, [6, 7], [16, 16], [3, 1, 4]),
     case(3, [9, 8], [64, 64], [3, 1, 16]),
@@ -176,11 +178,6 @@ impl Case {
         let (mut stored_x, mut stored_dy) = (vec![0.0; x_len], vec![0.0; y_len]);
         x.write(level, c.input, &mut stored_x);
         dy.write(level, c.output, &mut stored_dy);
-        let (x, dy) = if convolution.maps() {
-            (x, dy)
-        } else {
-            (Operand::Plain(&stored_x), Operand::Plain(&stored_dy))
-        };
 
         let mut y_true = vec![0.0f64; y_len];
         let mut dx_true = vec![0.0f64; x_len];
@@ -242,22 +239,27 @@ impl Case {
         close(&y, &expected, &self.what("folded y"));
 
         let mut scratch = vec![f32::NAN; convolution.backward_scratch()];
-        for accumulate in [false, true] {
-            let before = numbers(x_len, 11);
+        let (before, other) = (numbers(x_len, 11), numbers(x_len, 12));
+        let zeros = vec![0.0; x_len];
+        for (sum, added) in [
+            (Sum::Set, &zeros),
+            (Sum::Add, &before),
+            (Sum::With(&other), &other),
+        ] {
             let mut dx = before.clone();
             convolution.input_gradient(
                 &parameters,
                 dy,
                 &mut dx,
-                accumulate,
+                sum,
                 &mut scratch,
                 &mut nothing,
                 |(), _, dx| dx.iter_mut().for_each(|v| *v *= 2.0),
             );
             let expected: Vec<f64> = dx_true
                 .iter()
-                .zip(&before)
-                .map(|(dx, before)| 2.0 * (dx + if accumulate { f64::from(*before) } else { 0.0 }))
+                .zip(added)
+                .map(|(dx, added)| 2.0 * (dx + f64::from(*added)))
                 .collect();
             close(&dx, &expected, &self.what("dx"));
         }
@@ -281,7 +283,7 @@ fn every_method_equals_the_sums() {
 
 #[test]
 fn methods_are_chosen_by_shape() {
-    let expected = "WWWWWWGGPPPGGGGGGGGG";
+    let expected = "WWWWWWDDPPPDDDDDDDDDDD";
     for (case, expected) in CASES.iter().zip(expected.chars()) {
         let c = case.description();
         let input = Size {
@@ -294,7 +296,7 @@ fn methods_are_chosen_by_shape() {
         } else if Pointwise::takes(&c) {
             'P'
         } else {
-            'G'
+            'D'
         };
         assert_eq!(found, expected, "{}", case.what("method"));
     }
@@ -302,7 +304,9 @@ fn methods_are_chosen_by_shape() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    for case in [&CASES[2], &CASES[4], &CASES[9], &CASES[10]] {
+    for case in [
+        &CASES[2], &CASES[4], &CASES[9], &CASES[10], &CASES[12], &CASES[16],
+    ] {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.unwrap().install(|| {

@@ -26,7 +26,7 @@ use crate::{
     parameter::Parameters,
 };
 
-use super::{Folded, PANEL};
+use super::{Folded, PANEL, Sum};
 
 /// Fewest tiles of a batch for which transforming the filters pays.
 const FEWEST: usize = 16;
@@ -38,6 +38,9 @@ const LARGE: usize = 1 << 20;
 const SHARED: usize = 5 << 20;
 /// Most parts of a phase that run side by side.
 const PARTS: usize = 8;
+/// Numbers between the matrices of neighbouring points. Without them the matrices would often be a power of two apart,
+/// and the 36 places that a transform writes to would compete for the same few lines of the caches.
+const GAP: usize = 80;
 /// Outputs of a task of the weight gradient's products.
 const ROWS: usize = 128;
 
@@ -79,7 +82,7 @@ struct Run {
 struct Finish<'a> {
     start: Option<&'a [f32]>,
     activation: Activation,
-    accumulate: bool,
+    sum: Sum<'a>,
 }
 
 impl Winograd {
@@ -169,8 +172,9 @@ impl Winograd {
 
     fn direction_scratch(&self, k: usize, n: usize) -> usize {
         let cut = self.cut(k * n, k + n, 28);
-        let points = POINTS * self.chunk_tiles(cut) * (k + n);
-        let packed = n.div_ceil(PANEL) * POINTS * packed_len(k, PANEL);
+        let tiles = self.chunk_tiles(cut);
+        let points = POINTS * (plane(tiles * k) + plane(tiles * n));
+        let packed = n.div_ceil(PANEL) * POINTS * plane(packed_len(k, PANEL));
         packed + self.lanes(cut) * points + self.parts() * self.band(cut, k)
     }
 
@@ -183,8 +187,9 @@ impl Winograd {
     pub fn backward_scratch(&self) -> usize {
         let (c, o) = (self.inputs, self.outputs);
         let cut = self.weight_cut();
-        let weight = self.lanes(cut) * POINTS * (c * o + self.chunk_tiles(cut) * (c + o))
-            + self.parts() * self.band(cut, c.max(o));
+        let tiles = self.chunk_tiles(cut);
+        let planes = plane(c * o) + plane(tiles * c) + plane(tiles * o);
+        let weight = self.lanes(cut) * POINTS * planes + self.parts() * self.band(cut, c.max(o));
         weight.max(self.direction_scratch(o, c))
     }
 
@@ -217,7 +222,7 @@ impl Winograd {
         let finish = Finish {
             start: folded.map(|folded| folded.shift),
             activation: folded.map_or(Activation::Identity, |folded| folded.activation),
-            accumulate: false,
+            sum: Sum::Set,
         };
         let sizes = [self.inputs, self.outputs];
         self.convolve(sizes, source, x, y, finish, scratch, partial, done);
@@ -233,7 +238,7 @@ impl Winograd {
         parameters: &Parameters,
         dy: Operand<'_>,
         dx: &mut [f32],
-        accumulate: bool,
+        sum: Sum<'_>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -248,7 +253,7 @@ impl Winograd {
         let finish = Finish {
             start: None,
             activation: Activation::Identity,
-            accumulate,
+            sum,
         };
         let sizes = [self.outputs, self.inputs];
         self.convolve(sizes, source, dy, dx, finish, scratch, partial, done);
@@ -275,7 +280,8 @@ impl Winograd {
         assert!(finish.start.is_none_or(|start| start.len() >= n));
         assert!(partial.len() >= self.parts());
         let (level, cut) = (self.level, self.cut(k * n, k + n, 28));
-        let block = POINTS * packed_len(k, PANEL);
+        let right_plane = plane(packed_len(k, PANEL));
+        let block = POINTS * right_plane;
         let (packed, scratch) = scratch.split_at_mut(n.div_ceil(PANEL) * block);
         packed
             .par_chunks_mut(block)
@@ -283,45 +289,50 @@ impl Winograd {
             .enumerate()
             .for_each(|(i, packed)| {
                 let first = i * PANEL;
-                filters(level, source, k, first, PANEL.min(n - first), packed);
+                let width = PANEL.min(n - first);
+                filters(level, source, k, first, width, right_plane, packed);
             });
         let packed = &*packed;
         let band = self.band(cut, k);
         let (bands, points) = scratch.split_at_mut(self.parts() * band);
         let most = self.chunk_tiles(cut);
+        let (plane_in, plane_out) = (plane(most * k), plane(most * n));
         let out = Place::new(y);
-        // SAFETY (of all `run`s below): a chunk's points are `[point, tile, channel]` in buffers of `most` tiles.
-        let inputs = |runs: Range<usize>, before: usize, m: usize, band: &mut [f32], to: Place| {
+        // A chunk's points are `[point, tile, channel]` in buffers of `most` tiles.
+        let inputs = |runs: Range<usize>, before: usize, band: &mut [f32], to: Place| {
             for run in self.runs(runs, before) {
-                self.inputs(run, x, k, m, band, to);
+                self.inputs(run, x, k, plane_in, band, to);
             }
         };
-        let outputs =
-            |runs: Range<usize>, before: usize, m: usize, from: Place, partial: &mut T| {
-                for run in self.runs(runs, before) {
-                    let (at, len) = self.pixels(run, n);
-                    let kernel = OutputTiles {
-                        points: from.at(run.before * n),
-                        plane: m * n,
-                        channels: n,
-                        tiles: (run.rows, self.tiles.1),
-                        out: out.at(at),
-                        size: (len / n / self.width, self.width),
-                        start: finish.start.map_or(std::ptr::null(), <[f32]>::as_ptr),
-                        accumulate: finish.accumulate,
-                        activation: finish.activation,
-                    };
-                    // SAFETY: the points hold the run's tiles; its pixels lie in y, and no other part has them.
-                    unsafe {
-                        level.run(kernel);
-                        done(partial, at, out.slice(at, len));
-                    }
+        let outputs = |runs: Range<usize>, before: usize, from: Place, partial: &mut T| {
+            for run in self.runs(runs, before) {
+                let (at, len) = self.pixels(run, n);
+                let kernel = OutputTiles {
+                    points: from.at(run.before * n),
+                    plane: plane_out,
+                    channels: n,
+                    tiles: (run.rows, self.tiles.1),
+                    out: out.at(at),
+                    size: (len / n / self.width, self.width),
+                    start: finish.start.map_or(std::ptr::null(), <[f32]>::as_ptr),
+                    addend: match finish.sum {
+                        Sum::Set => std::ptr::null(),
+                        Sum::Add => out.at(at).cast_const(),
+                        Sum::With(tensor) => tensor[at..][..len].as_ptr(),
+                    },
+                    activation: finish.activation,
+                };
+                // SAFETY: the points hold the run's tiles; its pixels lie in y, and no other part has them.
+                unsafe {
+                    level.run(kernel);
+                    done(partial, at, out.slice(at, len));
                 }
-            };
+            }
+        };
         let product = |m: usize, point: usize, column: usize, from: Place, to: Place| {
             let width = PANEL.min(n - column);
-            let plane = packed_len(k, width);
-            let right = &packed[column / PANEL * block + point * plane..][..plane];
+            let right = &packed[column / PANEL * block + point * right_plane..];
+            assert!(right.len() >= packed_len(k, width));
             // SAFETY: m tiles of every point lie in both buffers; the filters were made for k and these columns.
             unsafe {
                 gemm(
@@ -329,25 +340,25 @@ impl Winograd {
                     m,
                     k,
                     width,
-                    from.at(point * m * k),
+                    from.at(point * plane_in),
                     k,
                     Right::Packed(right.as_ptr()),
-                    to.at(point * m * n + column),
+                    to.at(point * plane_out + column),
                     n,
                     &Epilogue::SET,
                 );
             }
         };
         if cut.shared {
-            let (from, to) = points.split_at_mut(POINTS * most * k);
-            assert!(to.len() >= POINTS * most * n);
+            let (from, to) = points.split_at_mut(POINTS * plane_in);
+            assert!(to.len() >= POINTS * plane_out);
             let (from, to) = (Place::new(from), Place::new(to));
             for first in (0..self.units()).step_by(cut.units) {
                 let chunk = first..(first + cut.units).min(self.units());
                 let m = chunk.len() * self.tiles.1;
                 each_slice(
                     parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
-                    |(part, band)| inputs(part, chunk.start, m, band, from),
+                    |(part, band)| inputs(part, chunk.start, band, from),
                 );
                 let columns = n.div_ceil(PANEL);
                 (0..POINTS * columns)
@@ -356,30 +367,30 @@ impl Winograd {
                     .for_each(|i| product(m, i / columns, i % columns * PANEL, from, to));
                 each_slice(
                     parts(chunk.clone(), self.parts()).zip(&mut *partial),
-                    |(part, partial)| outputs(part, chunk.start, m, to, partial),
+                    |(part, partial)| outputs(part, chunk.start, to, partial),
                 );
             }
         } else {
             let images = parts(0..self.batch, self.parts());
             let work = images
                 .zip(bands.chunks_mut(band))
-                .zip(points.chunks_mut(POINTS * most * (k + n)))
+                .zip(points.chunks_mut(POINTS * (plane_in + plane_out)))
                 .zip(partial);
             each_slice(work, |(((images, band), points), partial)| {
-                let (from, to) = points.split_at_mut(POINTS * most * k);
-                assert!(to.len() >= POINTS * most * n);
+                let (from, to) = points.split_at_mut(POINTS * plane_in);
+                assert!(to.len() >= POINTS * plane_out);
                 let (from, to) = (Place::new(from), Place::new(to));
                 let units = images.start * self.tiles.0..images.end * self.tiles.0;
                 for first in units.clone().step_by(cut.units) {
                     let chunk = first..(first + cut.units).min(units.end);
                     let m = chunk.len() * self.tiles.1;
-                    inputs(chunk.clone(), first, m, band, from);
+                    inputs(chunk.clone(), first, band, from);
                     for point in 0..POINTS {
                         for column in (0..n).step_by(PANEL) {
                             product(m, point, column, from, to);
                         }
                     }
-                    outputs(chunk, first, m, to, partial);
+                    outputs(chunk, first, to, partial);
                 }
             });
         }
@@ -399,20 +410,17 @@ impl Winograd {
         let cut = self.weight_cut();
         let (most, copies) = (self.chunk_tiles(cut), self.lanes(cut));
         let band = self.band(cut, c.max(o));
-        let (sums, scratch) = scratch.split_at_mut(copies * POINTS * c * o);
+        let (plane_x, plane_dy, plane_sum) = (plane(most * c), plane(most * o), plane(c * o));
+        let (sums, scratch) = scratch.split_at_mut(copies * POINTS * plane_sum);
         let (bands, points) = scratch.split_at_mut(self.parts() * band);
-        let points_len = POINTS * most * (c + o);
-        let transform = |units: Range<usize>,
-                         before: usize,
-                         m: usize,
-                         band: &mut [f32],
-                         from: Place,
-                         to: Place| {
-            for run in self.runs(units, before) {
-                self.inputs(run, x, c, m, band, from);
-                self.gradients(run, dy, m, band, to);
-            }
-        };
+        let points_len = POINTS * (plane_x + plane_dy);
+        let transform =
+            |units: Range<usize>, before: usize, band: &mut [f32], from: Place, to: Place| {
+                for run in self.runs(units, before) {
+                    self.inputs(run, x, c, plane_x, band, from);
+                    self.gradients(run, dy, plane_dy, band, to);
+                }
+            };
         let product = |m: usize, point: usize, rows: Range<usize>, from: Place, to: Place, sums| {
             // SAFETY: m tiles of every point lie in both buffers, and `sums` are the rows' own.
             unsafe {
@@ -421,9 +429,9 @@ impl Winograd {
                     m,
                     rows.len(),
                     c,
-                    to.at(point * m * o + rows.start),
+                    to.at(point * plane_dy + rows.start),
                     o,
-                    from.at(point * m * c),
+                    from.at(point * plane_x),
                     c,
                     sums,
                     c,
@@ -432,19 +440,20 @@ impl Winograd {
         };
         if cut.shared {
             assert!(points.len() >= points_len);
-            let (from, to) = points.split_at_mut(POINTS * most * c);
+            let (from, to) = points.split_at_mut(POINTS * plane_x);
             let (from, to) = (Place::new(from), Place::new(to));
             for first in (0..self.units()).step_by(cut.units) {
                 let chunk = first..(first + cut.units).min(self.units());
                 let m = chunk.len() * self.tiles.1;
                 each_slice(
                     parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
-                    |(part, band)| transform(part, first, m, band, from, to),
+                    |(part, band)| transform(part, first, band, from, to),
                 );
                 let tasks = sums
-                    .chunks_mut(c * o)
+                    .chunks_mut(plane_sum)
                     .enumerate()
                     .flat_map(|(point, sums)| {
+                        let sums = &mut sums[..c * o];
                         let rows = (0..o).step_by(ROWS).zip(sums.chunks_mut(ROWS * c));
                         rows.map(move |(row, sums)| (point, row, sums))
                     });
@@ -461,18 +470,18 @@ impl Winograd {
             let work = images
                 .zip(bands.chunks_mut(band))
                 .zip(points.chunks_mut(points_len))
-                .zip(sums.chunks_mut(POINTS * c * o));
+                .zip(sums.chunks_mut(POINTS * plane_sum));
             each_slice(work, |(((images, band), points), sums)| {
                 assert!(points.len() >= points_len);
                 sums.fill(0.0);
-                let (from, to) = points.split_at_mut(POINTS * most * c);
+                let (from, to) = points.split_at_mut(POINTS * plane_x);
                 let (from, to) = (Place::new(from), Place::new(to));
                 let units = images.start * self.tiles.0..images.end * self.tiles.0;
                 for first in units.clone().step_by(cut.units) {
                     let chunk = first..(first + cut.units).min(units.end);
                     let m = chunk.len() * self.tiles.1;
-                    transform(chunk, first, m, band, from, to);
-                    for (point, sums) in sums.chunks_mut(c * o).enumerate() {
+                    transform(chunk, first, band, from, to);
+                    for (point, sums) in sums.chunks_mut(plane_sum).enumerate() {
                         product(m, point, 0..o, from, to, sums.as_mut_ptr());
                     }
                 }
@@ -487,8 +496,8 @@ impl Winograd {
                 let kernel = WeightGradient {
                     sums: sums[row * c..].as_ptr(),
                     copies,
-                    copy: POINTS * c * o,
-                    plane: c * o,
+                    copy: POINTS * plane_sum,
+                    plane: plane_sum,
                     inputs: c,
                     out: gradient.as_mut_ptr(),
                 };
@@ -497,8 +506,16 @@ impl Winograd {
             });
     }
 
-    /// Writes the points of a run's inputs, of k channels, to the buffer of a chunk of m tiles.
-    fn inputs(&self, run: Run, x: Operand<'_>, k: usize, m: usize, band: &mut [f32], to: Place) {
+    /// Writes the points of a run's inputs, of k channels, to the buffer of a chunk.
+    fn inputs(
+        &self,
+        run: Run,
+        x: Operand<'_>,
+        k: usize,
+        plane: usize,
+        band: &mut [f32],
+        to: Place,
+    ) {
         let size = self.height * self.width * k;
         let source = Band {
             operand: x.part(run.image * size, size),
@@ -517,14 +534,14 @@ impl Winograd {
             channels: k,
             tiles: (run.rows, self.tiles.1),
             out: to.at(run.before * k),
-            plane: m * k,
+            plane,
         };
-        // SAFETY: the band was just filled for these tiles; the buffer has room for m tiles at every point.
+        // SAFETY: the band was just filled for these tiles; the buffer has room for all tiles of the chunk.
         unsafe { self.level.run(kernel) }
     }
 
-    /// Writes the points of a run's gradients of outputs to the buffer of a chunk of m tiles.
-    fn gradients(&self, run: Run, dy: Operand<'_>, m: usize, band: &mut [f32], to: Place) {
+    /// Writes the points of a run's gradients of outputs to the buffer of a chunk.
+    fn gradients(&self, run: Run, dy: Operand<'_>, plane: usize, band: &mut [f32], to: Place) {
         let o = self.outputs;
         let size = self.height * self.width * o;
         let columns = self.tiles.1 * TILE;
@@ -545,7 +562,7 @@ impl Winograd {
             channels: o,
             tiles: (run.rows, self.tiles.1),
             out: to.at(run.before * o),
-            plane: m * o,
+            plane,
         };
         // SAFETY: as for the inputs.
         unsafe { self.level.run(kernel) }
@@ -585,4 +602,9 @@ fn parts(range: Range<usize>, count: usize) -> impl ExactSizeIterator<Item = Ran
     let count = count.min(range.len());
     let (start, len) = (range.start, range.len());
     (0..count).map(move |i| start + len * i / count..start + len * (i + 1) / count)
+}
+
+/// The distance between the matrices of neighbouring points, of `len` numbers.
+fn plane(len: usize) -> usize {
+    len.next_multiple_of(16) + GAP
 }
