@@ -16,6 +16,8 @@ pub mod gelu;
 pub mod gemm;
 pub mod layer_norm;
 pub mod mask;
+pub mod peak;
+pub mod pool;
 pub mod simd;
 pub mod softmax;
 pub mod stem;

@@ -6,9 +6,11 @@
 mod check;
 mod tensors;
 mod transformer;
+mod work;
 
 pub use check::Impossible;
 pub use transformer::{Attention, Hidden, LayerNorm, PatchEmbedding, Tokens, TransformerLayer};
+pub use work::Work;
 
 use crate::init::Init;
 
