@@ -1,7 +1,10 @@
 //! Pooling: the maximum over windows, and the mean over all pixels.
 
 use super::{Layer, Pass, Size, dropout::dropout_of, each_slice, pieces};
-use crate::executor::Mode;
+use crate::{
+    executor::Mode,
+    kernel::{Level, pool::Windows},
+};
 
 /// Maximum over windows; padding counts as minus infinity.
 ///
@@ -9,12 +12,11 @@ use crate::executor::Mode;
 /// backward instead of being kept.
 #[derive(Clone, Debug)]
 pub struct MaxPool {
+    level: Level,
     batch: usize,
     input: Size,
     output: Size,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
+    windows: Windows,
 }
 
 impl MaxPool {
@@ -28,25 +30,19 @@ impl MaxPool {
         padding: usize,
     ) -> Self {
         Self {
+            level: Level::current(),
             batch,
             input,
             output,
-            kernel,
-            stride,
-            padding,
+            windows: Windows {
+                kernel,
+                stride,
+                padding,
+                input: (input.height, input.width),
+                output: (output.height, output.width),
+                channels: input.channels,
+            },
         }
-    }
-
-    /// The pixels of the window around an output pixel, in row-major order.
-    fn window(&self, y: usize, x: usize) -> impl Iterator<Item = usize> {
-        let axis = |o: usize, n: usize| {
-            let start = o * self.stride;
-            start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(n)
-        };
-        let columns = axis(x, self.input.width);
-        let width = self.input.width;
-        axis(y, self.input.height)
-            .flat_map(move |row| columns.clone().map(move |c| row * width + c))
     }
 }
 
@@ -64,21 +60,12 @@ impl Layer for MaxPool {
     }
 
     fn forward(&mut self, _: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
-        let (depth, size) = (self.input.channels, self.output.len());
-        let parts = pieces(y, size, self.batch).zip(super::slices(self.batch));
+        let (from, to) = (self.input.len(), self.output.len());
+        let parts = pieces(y, to, self.batch).zip(super::slices(self.batch));
         each_slice(parts, |(y, images)| {
-            for (y, image) in y.chunks_mut(size).zip(images) {
-                let x = &x[image * self.input.len()..][..self.input.len()];
-                for (pixel, y) in y.chunks_mut(depth).enumerate() {
-                    y.fill(f32::NEG_INFINITY);
-                    let (row, column) = (pixel / self.output.width, pixel % self.output.width);
-                    for place in self.window(row, column) {
-                        for (y, &x) in y.iter_mut().zip(&x[place * depth..][..depth]) {
-                            // Not-a-number must not vanish: training has to notice it.
-                            *y = if x > *y || x.is_nan() { x } else { *y };
-                        }
-                    }
-                }
+            for (y, image) in y.chunks_mut(to).zip(images) {
+                let x = &x[image * from..][..from];
+                self.windows.maxima(self.level, x, y);
             }
         });
     }
@@ -92,30 +79,14 @@ impl Layer for MaxPool {
         dx: Option<&mut [f32]>,
     ) {
         let Some(dx) = dx else { return };
-        let depth = self.input.channels;
         let (from, to) = (self.output.len(), self.input.len());
         let parts = pieces(dx, to, self.batch).zip(super::slices(self.batch));
         let dy = &*dy;
         each_slice(parts, |(dx, images)| {
-            let mut waiting = vec![0.0; depth];
             for (dx, image) in dx.chunks_mut(to).zip(images) {
-                dx.fill(0.0);
                 let x = &x[image * to..][..to];
-                let pixels = y[image * from..][..from].chunks(depth);
-                let pairs = pixels.zip(dy[image * from..][..from].chunks(depth));
-                for (pixel, (y, dy)) in pairs.enumerate() {
-                    let (row, column) = (pixel / self.output.width, pixel % self.output.width);
-                    waiting.copy_from_slice(dy);
-                    for place in self.window(row, column) {
-                        let x = &x[place * depth..][..depth];
-                        let dx = &mut dx[place * depth..][..depth];
-                        for c in 0..depth {
-                            let hit = x[c] == y[c];
-                            dx[c] += if hit { waiting[c] } else { 0.0 };
-                            waiting[c] = if hit { 0.0 } else { waiting[c] };
-                        }
-                    }
-                }
+                let (y, dy) = (&y[image * from..][..from], &dy[image * from..][..from]);
+                self.windows.gradient(self.level, x, y, dy, dx);
             }
         });
     }
