@@ -35,7 +35,7 @@ pub fn apply<S: Simd, const Q: usize>(s: S, activation: Activation, z: &mut [S::
             });
         }
         Activation::HardSwish => each!(Q, i, { z[i] = hard_swish(s, z[i]) }),
-        Activation::Swish => each!(Q, i, { z[i] = s.mul(z[i], sigmoid(s, z[i])) }),
+        Activation::Swish => each!(Q, i, { z[i] = s.mul(z[i], s.sigmoid(z[i])) }),
     }
 }
 
@@ -67,7 +67,7 @@ pub fn gradient<S: Simd, const Q: usize>(
         }),
         Activation::Swish => each!(Q, i, {
             // σ + z σ (1 − σ)
-            let t = sigmoid(s, z[i]);
+            let t = s.sigmoid(z[i]);
             let a = s.mul(z[i], t);
             d[i] = s.mul(d[i], s.add(t, s.sub(a, s.mul(a, t))));
             z[i] = a;
@@ -86,13 +86,6 @@ pub fn hard_swish<S: Simd>(s: S, z: S::Vector) -> S::Vector {
 fn hard_sigmoid<S: Simd>(s: S, z: S::Vector) -> (S::Vector, S::Vector) {
     let open = s.fmadd(z, s.splat(1.0 / 6.0), s.splat(0.5));
     (open, s.min(s.max(open, s.zero()), s.splat(1.0)))
-}
-
-/// 1 / (1 + exp(−z)).
-#[inline(always)]
-fn sigmoid<S: Simd>(s: S, z: S::Vector) -> S::Vector {
-    let one = s.splat(1.0);
-    s.reciprocal(s.add(one, s.exp(s.sub(s.zero(), z))))
 }
 
 /// The activation of one number; the vectors' formulas, for the few places that are not worth a vector.

@@ -5,6 +5,8 @@
 //! so they are read in whole vectors. Channels are cut into groups of a few vectors whose parameters stay in registers
 //! while the rows go by.
 
+use std::ops::Range;
+
 use super::{
     activation::{self, each},
     simd::{Kernel, Simd},
@@ -20,35 +22,58 @@ trait Columns {
     /// Vectors of a full group.
     const GROUP: usize;
 
-    /// Works on the N vectors from channel `v`; the last is masked if MASKED.
+    /// Works on the N vectors from channel `v` of some rows; the last is masked if MASKED.
     ///
     /// # Safety
     /// The pointers must be good for all rows.
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize);
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    );
 }
 
-/// Calls `columns` for all channels: groups of four or two vectors, then vector by vector.
+/// Numbers of a tensor in a tile: what the first cache holds of several tensors, and of the tiles behind.
+const TILE: usize = 2048;
+
+/// Rows of a tile, of so many channels.
 #[inline(always)]
-unsafe fn sweep<S: Simd, C: Columns>(s: S, kernel: &C, channels: usize, end: usize) {
-    let mut v = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        while v + C::GROUP * S::LANES <= channels {
-            if C::GROUP == 4 {
-                kernel.columns::<S, 4, false>(s, v);
-            } else {
-                kernel.columns::<S, 2, false>(s, v);
+fn tile(channels: usize) -> usize {
+    (TILE / channels.max(1)).max(4)
+}
+
+/// Calls `columns` for all rows and channels, tile of rows by tile of rows: groups of four or two vectors, then vector
+/// by vector.
+///
+/// Without tiles every group would go through all rows, a stride apart, before the next group came back to the same
+/// cache lines' neighbours; memory is read much faster in order.
+#[inline(always)]
+unsafe fn sweep<S: Simd, C: Columns>(s: S, kernel: &C, rows: usize, channels: usize, end: usize) {
+    let (tile, mut first) = (tile(channels), 0);
+    while first < rows {
+        let next = (first + tile).min(rows);
+        let mut v = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            while v + C::GROUP * S::LANES <= channels {
+                if C::GROUP == 4 {
+                    kernel.columns::<S, 4, false>(s, v, first..next);
+                } else {
+                    kernel.columns::<S, 2, false>(s, v, first..next);
+                }
+                v += C::GROUP * S::LANES;
             }
-            v += C::GROUP * S::LANES;
+            while v + S::LANES <= channels {
+                kernel.columns::<S, 1, false>(s, v, first..next);
+                v += S::LANES;
+            }
+            while v < end {
+                kernel.columns::<S, 1, true>(s, v, first..next);
+                v += S::LANES;
+            }
         }
-        while v + S::LANES <= channels {
-            kernel.columns::<S, 1, false>(s, v);
-            v += S::LANES;
-        }
-        while v < end {
-            kernel.columns::<S, 1, true>(s, v);
-            v += S::LANES;
-        }
+        first = next;
     }
 }
 
@@ -60,7 +85,7 @@ macro_rules! sweep_kernel {
             #[inline(always)]
             unsafe fn run<S: Simd>(self, s: S) {
                 // SAFETY: the caller's promise.
-                unsafe { sweep(s, &self, self.channels, self.end) }
+                unsafe { sweep(s, &self, self.rows, self.channels, self.end) }
             }
         }
     };
@@ -127,9 +152,15 @@ impl Columns for Activate {
     const GROUP: usize = 4;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let read = s.mask(self.channels.saturating_sub(v));
         let write = s.mask(self.end - v);
+        let ahead = tile(self.channels) * self.from_row;
         // SAFETY: the caller's promise.
         unsafe {
             let mut scale = [s.zero(); N];
@@ -148,13 +179,14 @@ impl Columns for Activate {
                 }
             });
             let multiply = self.gate_after && !self.gate.is_null();
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let (from, to) = (
                     self.from.add(r * self.from_row + v),
                     self.to.add(r * self.to_row + v),
                 );
                 let mut z = [s.zero(); N];
                 each!(N, j, {
+                    s.prefetch(from.wrapping_add(ahead + j * S::LANES));
                     let y = load::<S, MASKED>(s, from.add(j * S::LANES), read);
                     z[j] = s.fmadd(scale[j], y, shift[j]);
                 });
@@ -198,8 +230,14 @@ impl Columns for Sum {
     const GROUP: usize = 4;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let ahead = tile(self.channels) * self.from_row;
         // SAFETY: the caller's promise.
         unsafe {
             let mut scale = [s.zero(); N];
@@ -211,10 +249,11 @@ impl Columns for Sum {
                 shift[j] = s.load(self.shift.add(o));
                 sum[j] = s.load(self.sum.add(o));
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let from = self.from.add(r * self.from_row + v);
                 let mut z = [s.zero(); N];
                 each!(N, j, {
+                    s.prefetch(from.wrapping_add(ahead + j * S::LANES));
                     let y = load::<S, MASKED>(s, from.add(j * S::LANES), mask);
                     z[j] = s.fmadd(scale[j], y, shift[j]);
                 });
@@ -258,8 +297,14 @@ impl Columns for Affine {
     const GROUP: usize = 4;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let ahead = tile(self.channels) * self.from_row;
         // SAFETY: the caller's promise.
         unsafe {
             let [mut scale, mut shift] = [[s.zero(); N]; 2];
@@ -268,10 +313,11 @@ impl Columns for Affine {
                 scale[j] = s.mul(factor, s.load(self.scale.add(o)));
                 shift[j] = s.mul(factor, s.load(self.shift.add(o)));
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let (from, row) = (r * self.from_row + v, r * self.to_row + v);
                 each!(N, j, {
                     let o = row + j * S::LANES;
+                    s.prefetch(self.from.wrapping_add(from + ahead + j * S::LANES));
                     let y = load::<S, MASKED>(s, self.from.add(from + j * S::LANES), mask);
                     let mut z = s.fmadd(scale[j], y, shift[j]);
                     if !self.shortcut.is_null() {

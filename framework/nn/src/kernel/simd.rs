@@ -84,6 +84,8 @@ pub trait Simd: Copy + Send + Sync {
     fn scale(self, a: Self::Vector, n: Self::Vector) -> Self::Vector;
     /// The number whose bits are those of `bits` minus those of a, as integers.
     fn subtract_bits(self, bits: u32, a: Self::Vector) -> Self::Vector;
+    /// Asks for the cache line of `p` ahead of its use; any address will do.
+    fn prefetch(self, p: *const f32);
 
     /// The vector of zeros.
     #[inline(always)]
@@ -118,6 +120,16 @@ pub trait Simd: Copy + Send + Sync {
             r = self.mul(r, self.fmadd(negative, r, two));
         }
         r
+    }
+
+    /// 1 / (1 + exp(−a)), to 5e-7 relative for a above −12; saturates at 1 and about exp(−86).
+    ///
+    /// What is not a number may become a number: multiply with `a` to keep it.
+    #[inline(always)]
+    fn sigmoid(self, a: Self::Vector) -> Self::Vector {
+        // Beyond −86 the reciprocal would be out of its range.
+        let e = self.exp(self.sub(self.zero(), self.max(a, self.splat(-86.0))));
+        self.reciprocal(self.add(self.splat(1.0), e))
     }
 }
 
@@ -417,6 +429,58 @@ mod tests {
                         "{level}: 1 / exp({x}) = {y}"
                     );
                 }
+            }
+        }
+    }
+
+    struct Sigmoid<'a>(&'a [f32; 16], &'a mut [f32; 16]);
+
+    impl Kernel for Sigmoid<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self, s: S) {
+            // SAFETY: the arrays have 16 numbers, a multiple of the lanes; any address may be asked for.
+            unsafe {
+                for i in (0..16).step_by(S::LANES) {
+                    s.prefetch(self.0.as_ptr().wrapping_add(1 << 20));
+                    s.store(
+                        self.1.as_mut_ptr().add(i),
+                        s.sigmoid(s.load(self.0.as_ptr().add(i))),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sigmoid_is_exact_to_single_precision() {
+        for level in Level::available() {
+            for i in -1200..4000 {
+                let a: [f32; 16] = std::array::from_fn(|j| (i as f32 + j as f32 / 16.0) / 100.0);
+                let mut out = [0.0; 16];
+                // SAFETY: the arguments are arrays.
+                unsafe { level.run(Sigmoid(&a, &mut out)) };
+                for (x, y) in a.iter().zip(out) {
+                    let exact = 1.0 / (1.0 + (-f64::from(*x)).exp());
+                    assert!(
+                        (f64::from(y) - exact).abs() <= 5e-7 * exact,
+                        "{level}: sigmoid({x}) = {y} instead of {exact}"
+                    );
+                }
+            }
+            let far = [f32::MAX, f32::INFINITY, 1e5, 90.0, -90.0, -1e5, f32::MIN];
+            let a: [f32; 16] = std::array::from_fn(|j| far[j % far.len()]);
+            let mut out = [0.0; 16];
+            // SAFETY: the arguments are arrays.
+            unsafe { level.run(Sigmoid(&a, &mut out)) };
+            for (x, y) in a.iter().zip(out) {
+                let right = if *x > 0.0 {
+                    (y - 1.0).abs() <= f32::EPSILON
+                } else {
+                    (0.0..1e-37).contains(&y)
+                };
+                assert!(right, "{level}: sigmoid({x}) = {y}");
             }
         }
     }

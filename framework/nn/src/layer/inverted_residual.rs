@@ -336,15 +336,21 @@ impl InvertedResidual {
         }
     }
 
-    /// Numbers of the buffers of a backward band: the gradient, the normalised input, the activation.
-    fn backward_sizes(&self) -> [usize; 3] {
+    /// Numbers of the buffers of a backward band: the gradient, the normalised input, the activation; and of what bands
+    /// leave to the next ones: lines of the gradient, of all channels.
+    fn backward_sizes(&self) -> [usize; 4] {
         let width = self.widest(&self.backward_blocks);
         let band = self.backward_band();
         // Bands start at any row: the reached rows of the first ones are as many as those of any other, or one more.
         let lines = self.rows.reached(0, band).len() + 1;
         let line = self.columns.reached(0, self.columns.input).len();
         let pixels = band * self.input.width * width;
-        [lines * line * width, pixels, pixels]
+        let left = if band < self.input.height {
+            (self.rows.kernel - 1).div_ceil(self.rows.stride) * line * self.padded
+        } else {
+            0
+        };
+        [lines * line * width, pixels, pixels, left]
     }
 
     /// Rows of a chunk of the project convolution, for about `numbers` of the hidden tensor; at most an image.

@@ -1,11 +1,13 @@
 //! The passes of backward: gradients through batch norm, activation and gate, and the sums that these need.
 
+use std::ops::Range;
+
 use super::{
     super::{
         activation::{self, each},
         simd::{Kernel, Simd},
     },
-    Columns, load, store, sweep, sweep_kernel,
+    Columns, load, store, sweep, sweep_kernel, tile,
 };
 use crate::network::Activation;
 
@@ -52,9 +54,15 @@ impl Columns for NormGradient {
     const GROUP: usize = 2;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let read = s.mask(self.channels.saturating_sub(v));
         let write = s.mask(self.end - v);
+        let ahead = tile(self.channels) * self.from_row;
         // SAFETY: the caller's promise.
         unsafe {
             let [mut p, mut q, mut c] = [[s.zero(); N]; 3];
@@ -70,11 +78,13 @@ impl Columns for NormGradient {
                     shift[j] = s.load(slope.shift.add(o));
                 }
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let o = r * self.from_row + v;
                 let to = self.to.add(r * self.to_row + v);
                 let [mut raw, mut out] = [[s.zero(); N]; 2];
                 each!(N, j, {
+                    s.prefetch(self.gradient.wrapping_add(o + ahead + j * S::LANES));
+                    s.prefetch(self.raw.wrapping_add(o + ahead + j * S::LANES));
                     let g = load::<S, MASKED>(s, self.gradient.add(o + j * S::LANES), read);
                     raw[j] = load::<S, MASKED>(s, self.raw.add(o + j * S::LANES), read);
                     out[j] = s.fmadd(p[j], g, s.fmadd(q[j], raw[j], c[j]));
@@ -132,13 +142,18 @@ impl Columns for GateGradient {
     const GROUP: usize = 2;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         if self.gate_after && !self.gate.is_null() {
             // SAFETY: the caller's promise.
-            unsafe { self.gate_after::<S, N, MASKED>(s, v) }
+            unsafe { self.gate_after::<S, N, MASKED>(s, v, rows) }
         } else {
             // SAFETY: the caller's promise.
-            unsafe { self.gate_before::<S, N, MASKED>(s, v) }
+            unsafe { self.gate_before::<S, N, MASKED>(s, v, rows) }
         }
     }
 }
@@ -146,8 +161,14 @@ sweep_kernel!(GateGradient);
 
 impl GateGradient {
     #[inline(always)]
-    unsafe fn gate_before<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn gate_before<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let ahead = tile(self.channels) * self.channels;
         // SAFETY: the caller's promise.
         unsafe {
             let [mut inverse, mut negative, mut gamma, mut beta] = [[s.zero(); N]; 4];
@@ -166,11 +187,12 @@ impl GateGradient {
                 plain[j] = s.load(self.sums[0].add(o));
                 product[j] = s.load(self.sums[1].add(o));
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let row = r * self.channels + v;
                 let [mut x, mut z, mut d] = [[s.zero(); N]; 3];
                 each!(N, j, {
                     let o = row + j * S::LANES;
+                    s.prefetch(self.raw.wrapping_add(o + ahead));
                     let y = load::<S, MASKED>(s, self.raw.add(o), mask);
                     x[j] = s.fmadd(inverse[j], y, negative[j]);
                     z[j] = s.fmadd(gamma[j], x[j], beta[j]);
@@ -194,8 +216,14 @@ impl GateGradient {
     }
 
     #[inline(always)]
-    unsafe fn gate_after<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn gate_after<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let ahead = tile(self.channels) * self.channels;
         // SAFETY: the caller's promise.
         unsafe {
             each!(N, j, {
@@ -205,8 +233,9 @@ impl GateGradient {
                 let (gamma, beta) = (s.load(self.gamma.add(at)), s.load(self.beta.add(at)));
                 let gate = s.load(self.gate.add(at));
                 let mut sums = self.sums.map(|p| s.load(p.add(at)));
-                for r in 0..self.rows {
+                for r in rows.clone() {
                     let o = r * self.channels + at;
+                    s.prefetch(self.raw.wrapping_add(o + ahead));
                     let y = load::<S, MASKED>(s, self.raw.add(o), mask);
                     let x = s.fmadd(inverse, y, negative);
                     let (mut z, mut slope) = ([s.fmadd(gamma, x, beta)], [s.splat(1.0)]);
@@ -263,9 +292,15 @@ impl Columns for NormSums {
     const GROUP: usize = 2;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
         let active = self.activation != Activation::Identity;
+        let ahead = tile(self.channels) * self.channels;
         // SAFETY: the caller's promise.
         unsafe {
             let [mut inverse, mut negative, mut gamma, mut beta] = [[s.zero(); N]; 4];
@@ -279,11 +314,13 @@ impl Columns for NormSums {
                     beta[j] = s.load(self.gamma[1].add(o));
                 }
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let row = r * self.channels + v;
                 let [mut x, mut z, mut d] = [[s.zero(); N]; 3];
                 each!(N, j, {
                     let o = row + j * S::LANES;
+                    s.prefetch(self.gradient.wrapping_add(o + ahead));
+                    s.prefetch(self.raw.wrapping_add(o + ahead));
                     d[j] = load::<S, MASKED>(s, self.gradient.add(o), mask);
                     let y = load::<S, MASKED>(s, self.raw.add(o), mask);
                     x[j] = s.fmadd(inverse[j], y, negative[j]);
@@ -336,8 +373,14 @@ impl Columns for ActivatedGradient {
     const GROUP: usize = 2;
 
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(&self, s: S, v: usize) {
+    unsafe fn columns<S: Simd, const N: usize, const MASKED: bool>(
+        &self,
+        s: S,
+        v: usize,
+        rows: Range<usize>,
+    ) {
         let mask = s.mask(self.channels.saturating_sub(v));
+        let ahead = tile(self.channels) * self.channels;
         // SAFETY: the caller's promise.
         unsafe {
             let [mut p, mut q, mut c, mut scale, mut shift] = [[s.zero(); N]; 5];
@@ -349,11 +392,13 @@ impl Columns for ActivatedGradient {
                 scale[j] = s.load(self.scale.add(o));
                 shift[j] = s.load(self.shift.add(o));
             });
-            for r in 0..self.rows {
+            for r in rows.clone() {
                 let row = r * self.channels + v;
                 let [mut y, mut z, mut d] = [[s.zero(); N]; 3];
                 each!(N, j, {
                     let o = row + j * S::LANES;
+                    s.prefetch(self.gradient.wrapping_add(o + ahead));
+                    s.prefetch(self.raw.wrapping_add(o + ahead));
                     d[j] = load::<S, MASKED>(s, self.gradient.add(o), mask);
                     y[j] = load::<S, MASKED>(s, self.raw.add(o), mask);
                     z[j] = s.fmadd(scale[j], y[j], shift[j]);

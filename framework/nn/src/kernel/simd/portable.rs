@@ -148,4 +148,7 @@ impl Simd for Portable {
     fn subtract_bits(self, bits: u32, a: [f32; 4]) -> [f32; 4] {
         a.map(|a| f32::from_bits(bits.wrapping_sub(a.to_bits())))
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
 }

@@ -49,6 +49,12 @@ pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     unsafe { kernel.run(Avx2(())) }
 }
 
+/// 2 to the powers of the sixteenths below one.
+static SIXTEENTHS: [f32; 16] = [
+    1.0, 1.04427378, 1.09050773, 1.13878863, 1.18920712, 1.24185781, 1.29683955, 1.35425555,
+    1.41421356, 1.47682615, 1.54221083, 1.61049033, 1.68179283, 1.75625216, 1.83400809, 1.91520656,
+];
+
 /// An expression of intrinsics.
 macro_rules! intrinsic {
     ($e:expr) => {
@@ -160,6 +166,37 @@ impl Simd for Avx512 {
             _mm512_castps_si512(a)
         )))
     }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+
+    #[inline(always)]
+    fn sigmoid(self, a: __m512) -> __m512 {
+        // 1 / (1 + 2^t) with t = −a / ln 2 = n + j/16 + r: 2^(j/16) comes from a table, 2^r from three terms. The
+        // processor's reciprocal is right to 2⁻¹⁴; a step of Newton's method squares that.
+        const SHIFT: f32 = 786_432.0; // Numbers around 1.5 · 2¹⁹ are sixteenths apart.
+        const LN_2: f32 = std::f32::consts::LN_2;
+        let near = intrinsic!(_mm512_range_ps::<0b0010>(a, self.splat(87.0)));
+        let slope = self.splat(-std::f32::consts::LOG2_E);
+        let shifted = self.fmadd(near, slope, self.splat(SHIFT));
+        let whole = self.sub(shifted, self.splat(SHIFT));
+        let r = self.fmadd(near, slope, self.sub(self.zero(), whole));
+        let p = self.fmadd(
+            r,
+            self.splat(LN_2 * LN_2 * LN_2 / 6.0),
+            self.splat(LN_2 * LN_2 / 2.0),
+        );
+        let p = self.mul(r, self.fmadd(r, p, self.splat(LN_2)));
+        let table = intrinsic!(_mm512_loadu_ps(SIXTEENTHS.as_ptr()));
+        let t = intrinsic!(_mm512_permutexvar_ps(_mm512_castps_si512(shifted), table));
+        // The scaling rounds its exponent down: to n.
+        let d = self.add(self.splat(1.0), self.scale(self.fmadd(t, p, t), whole));
+        let estimate = intrinsic!(_mm512_rcp14_ps(d));
+        let rest = intrinsic!(_mm512_fnmadd_ps(d, estimate, self.splat(1.0)));
+        self.fmadd(estimate, rest, estimate)
+    }
 }
 
 /// Eight ones, then eight zeros: a window of eight is the mask of the first lanes.
@@ -270,6 +307,11 @@ impl Simd for Avx2 {
             _mm256_set1_epi32(bits as i32),
             _mm256_castps_si256(a)
         )))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
 }
 
@@ -393,5 +435,10 @@ impl Simd for Portable {
             _mm_set1_epi32(bits as i32),
             _mm_castps_si128(a)
         )))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
 }

@@ -1,5 +1,7 @@
 //! Depthwise and expand convolution backwards: steps 4 and 5 of [`backward`](super::backward).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{InvertedResidual, Place, backward::Coefficients, each, place::product_tn};
@@ -43,7 +45,7 @@ impl InvertedResidual {
         let mut parts = std::mem::take(&mut self.parts);
         let block = &*self;
         let (m, rows, columns) = (&block.memory, block.rows, block.columns);
-        let [gradient_size, pixel_size, _] = block.backward_sizes();
+        let [gradient_size, pixel_size, ..] = block.backward_sizes();
         let band = block.backward_band();
         each(&mut parts, |part| {
             part.clear();
@@ -53,6 +55,7 @@ impl InvertedResidual {
             let dy2 = scratch.from(m.chunks + part.index * m.chunk);
             let normalised = dy2.from(gradient_size);
             let activated = normalised.from(pixel_size);
+            let left = activated.from(pixel_size);
             for i in part.images.clone() {
                 let mut first = 0;
                 while first < h {
@@ -66,10 +69,11 @@ impl InvertedResidual {
                                 scratch,
                                 coefficients,
                                 i,
-                                rows.reached(first, end),
+                                first..end,
                                 channel,
                                 width,
                                 dy2,
+                                left,
                             );
                             block.fill_normalised(
                                 kept, scratch, x, pixel, pixels, channel, width, normalised,
@@ -170,10 +174,11 @@ impl InvertedResidual {
         }
     }
 
-    /// dy₂ of some output lines of image `i`, with zeros beyond the borders.
+    /// dy₂ of the output lines of image `i` that a band of input rows reaches, with zeros beyond the borders. The lines
+    /// that the next band reaches too stay in `left`; those of the band before come from there.
     ///
     /// # Safety
-    /// `to` must have place for the lines.
+    /// `to` and `left` must have place for the lines, and bands must come in order.
     #[expect(clippy::too_many_arguments, reason = "one step of the loop above")]
     unsafe fn fill_gradient(
         &self,
@@ -181,7 +186,52 @@ impl InvertedResidual {
         scratch: Place,
         coefficients: &Coefficients,
         i: usize,
-        lines: std::ops::Range<isize>,
+        band: Range<usize>,
+        channel: usize,
+        width: usize,
+        to: Place,
+        left: Place,
+    ) {
+        let line = self.columns.reached(0, self.columns.input).len() * width;
+        let lines = self.rows.reached(band.start, band.end);
+        // Lines that this band has in common with the one before, and with the next.
+        let known = match band.start.checked_sub(1) {
+            Some(before) => self.rows.reached(before, band.start).end - lines.start,
+            None => 0,
+        };
+        let common = lines.end - self.rows.reached(band.end, band.end + 1).start;
+        let stride = (self.rows.kernel - 1).div_ceil(self.rows.stride) * line / width;
+        let left = left.from(stride * channel);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let known = known.max(0) as usize;
+            to.slice(0, known * line)
+                .copy_from_slice(left.slice(0, known * line));
+            for (number, row) in lines.clone().enumerate().skip(known) {
+                let to = to.from(number * line);
+                self.fill_gradient_line(kept, scratch, coefficients, i, row, channel, width, to);
+            }
+            if band.end < self.input.height {
+                let common = common.max(0) as usize;
+                let first = lines.len() - common;
+                left.slice(0, common * line)
+                    .copy_from_slice(to.slice(first * line, common * line));
+            }
+        }
+    }
+
+    /// A line of dy₂.
+    ///
+    /// # Safety
+    /// `to` must have place for the line.
+    #[expect(clippy::too_many_arguments, reason = "one step of the loop above")]
+    unsafe fn fill_gradient_line(
+        &self,
+        kept: Place,
+        scratch: Place,
+        coefficients: &Coefficients,
+        i: usize,
+        row: isize,
         channel: usize,
         width: usize,
         to: Place,
@@ -197,41 +247,38 @@ impl InvertedResidual {
         );
         let skipped = reached.start.max(0) as usize;
         let count = (right as usize).saturating_sub(skipped);
-        for (number, row) in lines.enumerate() {
-            let to = to.from(number * line * width);
-            // SAFETY: the caller's promise; a row within the borders is the image's.
-            unsafe {
-                if row < 0 || row >= oh as isize {
-                    to.slice(0, line * width).fill(0.0);
-                    continue;
-                }
-                to.slice(0, left * width).fill(0.0);
-                to.slice((left + count) * width, (line - left - count) * width)
-                    .fill(0.0);
-                let from = ((i * oh + row as usize) * ow + skipped) * n + channel;
-                let e = i * self.padded + channel;
-                self.level.run(NormGradient {
-                    rows: count,
-                    channels: width.min(n - channel),
-                    end: width,
-                    gradient: scratch.at(m.passed + from),
-                    raw: kept.at(m.depthwise + from),
-                    from_row: n,
-                    to: to.at(left * width),
-                    to_row: width,
-                    coefficients: [
-                        coefficients.p[e..].as_ptr(),
-                        coefficients.q[channel..].as_ptr(),
-                        coefficients.r[e..].as_ptr(),
-                    ],
-                    slope: (!coefficients.t.is_empty()).then(|| Slope {
-                        factor: coefficients.t[e..].as_ptr(),
-                        scale: norm.scale[channel..].as_ptr(),
-                        shift: norm.shift[channel..].as_ptr(),
-                        activation: self.activations[1],
-                    }),
-                });
+        // SAFETY: the caller's promise; a row within the borders is the image's.
+        unsafe {
+            if row < 0 || row >= oh as isize {
+                to.slice(0, line * width).fill(0.0);
+                return;
             }
+            to.slice(0, left * width).fill(0.0);
+            to.slice((left + count) * width, (line - left - count) * width)
+                .fill(0.0);
+            let from = ((i * oh + row as usize) * ow + skipped) * n + channel;
+            let e = i * self.padded + channel;
+            self.level.run(NormGradient {
+                rows: count,
+                channels: width.min(n - channel),
+                end: width,
+                gradient: scratch.at(m.passed + from),
+                raw: kept.at(m.depthwise + from),
+                from_row: n,
+                to: to.at(left * width),
+                to_row: width,
+                coefficients: [
+                    coefficients.p[e..].as_ptr(),
+                    coefficients.q[channel..].as_ptr(),
+                    coefficients.r[e..].as_ptr(),
+                ],
+                slope: (!coefficients.t.is_empty()).then(|| Slope {
+                    factor: coefficients.t[e..].as_ptr(),
+                    scale: norm.scale[channel..].as_ptr(),
+                    shift: norm.shift[channel..].as_ptr(),
+                    activation: self.activations[1],
+                }),
+            });
         }
     }
 
