@@ -13,8 +13,8 @@ use std::{
 
 use crate::error::{Error, visible};
 
-/// The longest directory that is believed, in bytes: room for half a million tensors.
-const DIRECTORY_LIMIT: u64 = 64 << 20;
+/// The longest directory that is believed, in bytes: room for a hundred thousand tensors.
+const DIRECTORY_LIMIT: u64 = 16 << 20;
 /// The length of the end record without its comment, and of the longest comment.
 const END_LENGTH: u64 = 22;
 const COMMENT_LIMIT: u64 = 65_535;

@@ -1,4 +1,5 @@
-//! Inputs that the fuzz targets kept because each reaches code that the others do not, and those that once failed.
+//! Inputs that the fuzz targets kept because each reaches code that the others do not, those that once failed, and files
+//! of PyTorch damaged in every place.
 //!
 //! What the targets in `fuzz/` check is checked here of these inputs, without a fuzzer: no panic, and what is read
 //! survives writing and reading again.
@@ -14,10 +15,14 @@ use smallfry_formats::{
 const START: &[u8] =
     b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
 
+fn fixtures(inside: &str) -> PathBuf {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/weights");
+    PathBuf::from(folder).join(inside)
+}
+
 /// The inputs of a target: one after another, each after its length with 32 bits.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
-    let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = repository.join(format!("tests/fixtures/weights/fuzzed/{target}.bin"));
+    let path = fixtures(&format!("fuzzed/{target}.bin"));
     let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut rest = &bytes[..];
     let mut inputs = Vec::new();
@@ -90,4 +95,29 @@ fn safetensors_files_are_read_or_refused() {
         }
         true
     });
+}
+
+#[test]
+fn files_of_pytorch_cut_or_flipped_do_not_panic() {
+    for file in [
+        "tiny/nested_zip.pth",
+        "tiny/nested_legacy.pth",
+        "tiny/strided_legacy.pth",
+        "tiny/half_zip_proto5.pth",
+        "objects/changed_legacy.pth",
+    ] {
+        let good = fs::read(fixtures(file)).unwrap();
+        assert!(survives(&good), "{file}");
+        for length in 0..good.len() {
+            assert!(!survives(&good[..length]), "{file} cut to {length} bytes");
+        }
+        let mut flipped = good.clone();
+        for at in 0..good.len() {
+            for bit in [0, 3, 7] {
+                flipped[at] ^= 1 << bit;
+                survives(&flipped);
+                flipped[at] ^= 1 << bit;
+            }
+        }
+    }
 }
