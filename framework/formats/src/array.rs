@@ -22,8 +22,7 @@ impl Array {
     /// # Panics
     /// If `values` has another length than `shape`.
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::checked(Dtype::F32, shape, bytes)
+        Self::checked(Dtype::F32, shape, encode(values, |v| v.to_le_bytes()))
     }
 
     /// An array of double precision.
@@ -31,8 +30,7 @@ impl Array {
     /// # Panics
     /// If `values` has another length than `shape`.
     pub fn from_f64(shape: &[usize], values: &[f64]) -> Self {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::checked(Dtype::F64, shape, bytes)
+        Self::checked(Dtype::F64, shape, encode(values, |v| v.to_le_bytes()))
     }
 
     /// An array of 64-bit integers.
@@ -40,8 +38,7 @@ impl Array {
     /// # Panics
     /// If `values` has another length than `shape`.
     pub fn from_i64(shape: &[usize], values: &[i64]) -> Self {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::checked(Dtype::I64, shape, bytes)
+        Self::checked(Dtype::I64, shape, encode(values, |v| v.to_le_bytes()))
     }
 
     fn checked(dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> Self {
@@ -149,6 +146,16 @@ impl Array {
         ))
         .remedy("check that the file is of the network it is used for")
     }
+}
+
+/// The bytes of all values, one after another.
+fn encode<T: Copy, const N: usize>(values: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    // Filled in place: this becomes a copy of memory, unlike collecting byte by byte.
+    let mut bytes = vec![0; N * values.len()];
+    for (piece, &value) in bytes.chunks_exact_mut(N).zip(values) {
+        piece.copy_from_slice(&to(value));
+    }
+    bytes
 }
 
 /// An IEEE half-precision number, exactly.
