@@ -6,6 +6,8 @@
 //!
 //! This crate knows bytes, names and shapes, no network: which key belongs to which parameter is decided elsewhere.
 
+#![forbid(unsafe_code)]
+
 pub mod array;
 mod dtype;
 mod error;
