@@ -2,6 +2,9 @@
 //!
 //! Training keeps the raw outputs of all convolutions and nothing else. The activated tensors between them are worked out
 //! where the next convolution reads them, and so are the gradients of the raw outputs in backward.
+//!
+//! A bottleneck does not even keep the raw output of its last convolution, a 1×1 one: it is as large as the block's
+//! output and would be nearly half of all that is kept, but takes a seventh of the block's multiplications to compute again.
 
 use super::{Layer, Pass, Purpose, Size, convolution::Sum, rowwise::Addend, unit::Unit};
 use crate::{
@@ -18,6 +21,8 @@ pub struct Residual {
     /// Activations between the units; that behind the addition last.
     activations: Vec<Activation>,
     downsample: Option<Unit>,
+    /// The raw output of the last convolution is not kept, but computed again in backward.
+    again: bool,
     purpose: Purpose,
 }
 
@@ -48,10 +53,16 @@ impl Residual {
             let output = input.after(&conv.convolution);
             Unit::new(conv, batch, input, output, parameters)
         });
+        let again = description.path.len() > 1
+            && description.path.last().is_some_and(|conv| {
+                let c = &conv.convolution;
+                c.kernel == 1 && c.groups == 1 && 2 * c.input <= c.output
+            });
         Self {
             path,
             activations,
             downsample,
+            again,
             purpose,
         }
     }
@@ -78,6 +89,12 @@ impl Residual {
             _ => [self.between(); 2],
         }
     }
+
+    /// Numbers of the raw output that is computed again.
+    fn raw_again(&self) -> usize {
+        let last = &self.path[self.path.len() - 1].convolution;
+        if self.again { last.output_len() } else { 0 }
+    }
 }
 
 impl Layer for Residual {
@@ -86,7 +103,8 @@ impl Layer for Residual {
     }
 
     fn saved(&self) -> usize {
-        self.units().map(|unit| unit.convolution.output_len()).sum()
+        let all: usize = self.units().map(|unit| unit.convolution.output_len()).sum();
+        all - self.raw_again()
     }
 
     fn scratch(&self) -> usize {
@@ -101,7 +119,7 @@ impl Layer for Residual {
         let (forward, backward) = (forward.unwrap_or(0), backward.unwrap_or(0));
         let [a, b] = self.buffers();
         match self.purpose {
-            Purpose::Train => forward.max(backward) + a + b,
+            Purpose::Train => forward.max(backward) + a + b + self.raw_again(),
             Purpose::Forward => {
                 let shortcut = match &self.downsample {
                     Some(unit) => unit.convolution.output_len(),
@@ -133,14 +151,15 @@ impl Layer for Residual {
             .iter()
             .map(|u| u.convolution.output_len())
             .collect();
+        let last = self.path.len() - 1;
+        let (again, scratch) = pass.scratch.split_at_mut(self.raw_again());
         let mut rest = &*pass.saved;
         let mut raws = Vec::with_capacity(lengths.len());
-        for len in &lengths {
-            let (raw, after) = rest.split_at(*len);
+        for &len in &lengths[..last + usize::from(!self.again)] {
+            let (raw, after) = rest.split_at(len);
             raws.push(raw);
             rest = after;
         }
-        let last = self.path.len() - 1;
         let addend = Addend {
             values: if self.downsample.is_some() {
                 &rest[..dy.len()]
@@ -150,27 +169,30 @@ impl Layer for Residual {
             affine: self.downsample.as_ref().map(|unit| unit.norm.affine()),
         };
         // Through the activation behind the addition: now dy is the gradient of both sides of it.
-        self.path[last].norm_gradient(
-            parameters,
-            raws[last],
-            Some(addend),
-            self.activations[last],
-            dy,
-        );
+        if self.again {
+            let (lower, upper) = self.path.split_at_mut(last);
+            let below = &lower[last - 1];
+            let input = below.activated(raws[last - 1], self.activations[last - 1]);
+            let activation = self.activations[last];
+            upper[0].norm_gradient_again(parameters, input, again, addend, activation, dy, scratch);
+            raws.push(again);
+        } else {
+            let activation = self.activations[last];
+            self.path[last].norm_gradient(parameters, raws[last], Some(addend), activation, dy);
+        }
         if let Some(unit) = &mut self.downsample {
             let raw = &rest[..dy.len()];
             unit.norm_gradient(parameters, raw, None, Activation::Identity, dy);
             let d = unit.lazy_gradient(raw, dy);
             let x = Operand::Plain(x);
-            unit.convolution
-                .weight_gradient(parameters, x, d, pass.scratch);
+            unit.convolution.weight_gradient(parameters, x, d, scratch);
             if let Some(dx) = dx.as_deref_mut() {
-                unit.input_gradient(parameters, d, dx, Sum::Set, pass.scratch);
+                unit.input_gradient(parameters, d, dx, Sum::Set, scratch);
             }
         }
 
         let [a, b] = self.buffers();
-        let (mut below, scratch) = pass.scratch.split_at_mut(a);
+        let (mut below, scratch) = scratch.split_at_mut(a);
         let (mut above, scratch) = scratch.split_at_mut(b);
         // Down the path; the gradient of unit i's normalised output lies in dy for the last unit, in `above` for others.
         for i in (0..=last).rev() {
@@ -217,14 +239,18 @@ impl Residual {
         for i in 0..=last {
             let (lower, upper) = self.path.split_at_mut(i);
             let unit = &mut upper[0];
-            let (own, after) = rest.split_at_mut(unit.convolution.output_len());
-            rest = after;
             let input = match lower.last() {
                 None => Operand::Plain(x),
                 Some(below) => below.activated(raw, self.activations[i - 1]),
             };
-            unit.raw(parameters, input, own, scratch);
-            raw = own;
+            if i == last && self.again {
+                unit.raw(parameters, input, y, scratch);
+            } else {
+                let (own, after) = rest.split_at_mut(unit.convolution.output_len());
+                rest = after;
+                unit.raw(parameters, input, own, scratch);
+                raw = own;
+            }
         }
         let addend = match &mut self.downsample {
             Some(unit) => {
@@ -240,7 +266,8 @@ impl Residual {
                 affine: None,
             },
         };
-        self.path[last].apply(Some(raw), Some(addend), self.activations[last], y);
+        let raw = (!self.again).then_some(raw);
+        self.path[last].apply(raw, Some(addend), self.activations[last], y);
     }
 
     /// Forward without keeping anything: tensors alternate between two buffers.

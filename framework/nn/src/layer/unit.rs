@@ -8,7 +8,9 @@ use super::{
     Size,
     batch_norm::BatchNorm,
     convolution::{Convolution, Folded, Sum},
-    each_slice, pieces,
+    each_slice,
+    inverted_residual::place::Place,
+    pieces,
     rowwise::{Addend, GradientSums, Moments, activation_gradient, normalise},
     slices,
 };
@@ -258,6 +260,47 @@ impl Unit {
                 sums,
             );
         });
+        self.take_sums(parameters);
+    }
+
+    /// As [`norm_gradient`](Self::norm_gradient) for a raw output that was not kept: convolves `input` to `raw` again, and
+    /// takes the gradient through the activation while its rows are in the cache.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of two passes in one"
+    )]
+    pub fn norm_gradient_again(
+        &mut self,
+        parameters: &mut Parameters,
+        input: Operand<'_>,
+        raw: &mut [f32],
+        addend: Addend<'_>,
+        activation: Activation,
+        d: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        assert_eq!(raw.len(), d.len());
+        let (level, norm, d) = (self.level, &self.norm, Place::new(d));
+        self.sums.iter_mut().for_each(GradientSums::clear);
+        self.convolution.forward(
+            parameters,
+            input,
+            raw,
+            None,
+            scratch,
+            &mut self.sums,
+            |sums, first, raw| {
+                // SAFETY: the pieces of the raw output that are reported do not overlap, nor do these.
+                let d = unsafe { d.slice(first, raw.len()) };
+                let addend = Addend {
+                    values: &addend.values[first..][..raw.len()],
+                    ..addend
+                };
+                let (affine, standard) = (norm.affine(), norm.standard());
+                let addend = Some(addend);
+                activation_gradient(level, raw, affine, addend, activation, standard, d, sums);
+            },
+        );
         self.take_sums(parameters);
     }
 }

@@ -24,6 +24,11 @@ use crate::{
 
 /// Numbers of a band, and of the outputs that are computed from it: both stay in the second-level cache.
 const BAND: usize = 64 * 1024;
+/// The same where the packed weights are larger than that cache ([`LARGE`] numbers and more): then it matters most that
+/// they are read seldom.
+const LARGE_BAND: usize = 7 * 32 * 1024;
+/// See [`LARGE_BAND`].
+const LARGE: usize = 256 * 1024;
 /// Channels of a group below which groups are merged.
 const VECTOR: usize = 16;
 /// Up to this many weights every slice of the batch has a weight gradient of its own; more are cut by outputs only,
@@ -129,13 +134,23 @@ impl Direct {
         slices(self.batch).len()
     }
 
+    /// Numbers of a band.
+    fn band(&self) -> usize {
+        if self.weight.len() * self.merged >= LARGE {
+            LARGE_BAND
+        } else {
+            BAND
+        }
+    }
+
     /// Bands of the input.
     fn forward_geometry(&self) -> Geometry {
         let (size, output) = (self.input, self.output);
         let columns = (self.left + size.width).max((output.width - 1) * self.stride + self.kernel);
         let row = columns * size.channels;
-        let rows = BAND.saturating_sub(self.kernel * row) / (self.stride * row);
-        let written = 2 * BAND / (output.width * output.channels);
+        let band = self.band();
+        let rows = band.saturating_sub(self.kernel * row) / (self.stride * row);
+        let written = 2 * band / (output.width * output.channels);
         Geometry {
             before: [self.top, self.left],
             columns,
@@ -159,8 +174,9 @@ impl Direct {
         let (rows, width) = (self.rows[0][0].count, self.rows[1][0].count);
         let columns = (left + self.output.width).max(left + width + right);
         let row = columns * self.output.channels;
-        let most = BAND.saturating_sub((above + below + 1) * row) / row;
-        let written = 2 * BAND / (self.stride * self.input.width * self.input.channels);
+        let band = self.band();
+        let most = band.saturating_sub((above + below + 1) * row) / row;
+        let written = 2 * band / (self.stride * self.input.width * self.input.channels);
         Geometry {
             before: [above, left],
             columns,
