@@ -8,3 +8,4 @@ pub mod mobilenet_v3;
 pub mod resnet;
 pub mod simclr;
 pub mod swav;
+pub mod vit;
