@@ -272,8 +272,9 @@ fn to_state_dict(request: &Request) -> Outcome {
         }
         _ => write_torch(&state_dict::value(named), &request.output)?,
     }
+    let summary = loaded.summary();
     let remark = naming.and_then(|naming| naming.remark).map(str::to_owned);
-    Ok((loaded.summary(), remark.into_iter().collect()))
+    Ok((summary, loaded.remark.or(remark).into_iter().collect()))
 }
 
 fn to_onnx(request: &Request) -> Outcome {
@@ -302,7 +303,8 @@ fn to_onnx(request: &Request) -> Outcome {
         "`python {}` compares the model in ONNX Runtime with this program",
         script.display()
     );
-    Ok((loaded.summary(), vec![note]))
+    let summary = loaded.summary();
+    Ok((summary, loaded.remark.into_iter().chain([note]).collect()))
 }
 
 /// A backbone with weights.

@@ -5,8 +5,8 @@ use smallfry_nn::{Parameters, network::Role, parameter};
 use super::{Tensor, Values};
 use crate::failure::Failure;
 
-/// Names that a list in a message shows of each kind.
-const SHOWN: usize = 20;
+/// Names that a list in a message shows of each kind: all of any network, and an end for a hostile file.
+const SHOWN: usize = 1000;
 
 /// How the tensors of a file differ from those that are needed.
 #[derive(Debug, Default)]

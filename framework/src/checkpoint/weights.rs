@@ -102,7 +102,8 @@ impl Loaded {
             text += &format!(", {} of the head left off", self.head);
         }
         if self.others > 0 && !own {
-            text += &format!(", {} others not needed", self.others);
+            let others = if self.others == 1 { "other" } else { "others" };
+            text += &format!(", {} {others} not needed", self.others);
         }
         text
     }

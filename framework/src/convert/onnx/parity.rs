@@ -17,8 +17,9 @@ const IMAGES: usize = 3;
 const SEED: u64 = 0x0717;
 /// Squares of an image that have a colour of their own, along a side.
 const SQUARES: usize = 7;
-/// Largest difference, as a share of the largest feature, that passes for rounding.
-const TOLERANCE: &str = "1e-4";
+/// Largest difference, as a share of the largest feature, that passes for rounding: a hundred layers come to some 1e-4
+/// in single precision, a wrong padding or epsilon to 1e-2 and more.
+const TOLERANCE: &str = "1e-3";
 
 /// Images `[batch, 3, side, side]` and the features that `encoder` gives for them.
 pub(super) fn numbers(encoder: &mut dyn Encoder, side: usize) -> Checkpoint {
@@ -148,6 +149,6 @@ mod tests {
             Path::new("a/it's.parity.safetensors"),
         );
         assert!(script.contains("MODEL = \"it's.onnx\"\n"), "{script}");
-        assert!(!script.contains("{model}") && script.contains("TOLERANCE = 1e-4\n"));
+        assert!(!script.contains("{model}") && script.contains("TOLERANCE = 1e-3\n"));
     }
 }
