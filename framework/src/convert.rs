@@ -6,6 +6,7 @@
 
 mod moco;
 pub mod onnx;
+mod optimizer;
 mod seed;
 mod state_dict;
 
@@ -27,6 +28,7 @@ use crate::{
     },
     failure::{Failure, disk},
     registry::{Built, find, parse},
+    run::fingerprint::configured,
 };
 
 /// What a file is converted to.
@@ -342,7 +344,7 @@ fn backbone(request: &Request, checkpoint: &Checkpoint) -> Result<Built<dyn Back
     }
     let fact = |key: &str| checkpoint.metadata.get(key).map(String::as_str);
     let described = fact("config")
-        .and_then(|config| moco::configured(config, "backbone"))
+        .and_then(|config| configured(config, "backbone"))
         .or_else(|| fact("backbone").map(str::to_owned))
         .or_else(|| {
             let arch = fact("arch")?;

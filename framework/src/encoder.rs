@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use smallfry_nn::{Network, Parameters};
+use smallfry_nn::Parameters;
 
 use crate::tensor::{Features, Plain, Traced};
 
@@ -55,9 +55,4 @@ pub trait Encoder {
 
     /// Weights, gradients and statistics under their reference names; not to be held across a pass.
     fn parameters(&self) -> MutexGuard<'_, Parameters>;
-
-    /// What the encoder is made of, head included; none where it is no described network, which cannot be exported.
-    fn network(&self) -> Option<&Network> {
-        None
-    }
 }

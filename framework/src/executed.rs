@@ -166,10 +166,6 @@ impl Encoder for Executed {
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
         lock(&self.parameters)
     }
-
-    fn network(&self) -> Option<&Network> {
-        Some(&self.network)
-    }
 }
 
 /// A panic elsewhere ends the run; what it left behind is not looked at.

@@ -5,26 +5,24 @@
 //! order. Only parameters that had a gradient have a momentum. What this program knows beside that goes into an entry of
 //! its own, which the reference's programs do not look at, so that the way back gives the same file again.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use smallfry_formats::torch::Value;
 use smallfry_nn::network::{Role, Spec};
 
-use super::state_dict::array;
+use super::{
+    optimizer::{MOMENTUM, constants, group, momenta},
+    state_dict::array,
+};
 use crate::{
     Backbone,
-    checkpoint::{Checkpoint, Tensor, Values, torch},
+    checkpoint::{Checkpoint, torch},
     failure::Failure,
     registry::Built,
 };
 
 /// The entry with the metadata of this program.
 const OWN: &str = "smallfry";
-/// State of the optimiser in checkpoints of this program.
-const MOMENTUM: &str = "optimizer.momentum_buffer.";
 /// State of the run beside the encoders, first in the reference's order.
 const BUFFERS: [&str; 3] = ["queue", "queue_ptr", "small_queue"];
 
@@ -87,7 +85,13 @@ pub(super) fn to_torch(
     }
     let summary = format!("{} tensors, {} momenta", state.len(), momenta.len());
     let metadata = &checkpoint.metadata;
-    let group = group(metadata.get("config").map(String::as_str), parameters);
+    let (group, known) = group(metadata, parameters);
+    if !known {
+        notes.push(
+            "the optimiser's rate, momentum and weight decay are not known; they are 0 in the file"
+                .to_owned(),
+        );
+    }
     let epoch = checkpoint.number("epoch").unwrap_or(0);
     let texts = metadata
         .iter()
@@ -201,49 +205,6 @@ fn role(name: &str) -> Role {
     }
 }
 
-/// The optimiser's only group of parameters.
-fn group(config: Option<&str>, parameters: i64) -> Value {
-    let optimizer = config.and_then(|config| configured(config, "optimizer"));
-    let number = |name: &str| {
-        let text = optimizer.as_deref().unwrap_or_default();
-        let mut lines = text.split(['\n', ',', '(', ')']);
-        lines.find_map(|line| {
-            line.trim()
-                .strip_prefix(name)?
-                .strip_prefix(':')?
-                .trim()
-                .parse()
-                .ok()
-        })
-    };
-    let float = |name| Value::Float(number(name).unwrap_or(0.0));
-    Value::dict([
-        ("lr", float("lr")),
-        ("momentum", float("momentum")),
-        ("dampening", Value::Integer(0)),
-        ("weight_decay", float("weight_decay")),
-        ("nesterov", Value::Bool(false)),
-        ("maximize", Value::Bool(false)),
-        ("foreach", Value::None),
-        ("differentiable", Value::Bool(false)),
-        ("fused", Value::None),
-        (
-            "params",
-            Value::List((0..parameters).map(Value::Integer).collect()),
-        ),
-    ])
-}
-
-/// What a configuration, as checkpoints keep it, says of `field`: the rest of its line, and the indented lines after.
-pub(super) fn configured(config: &str, field: &str) -> Option<String> {
-    let mut lines = config.lines();
-    let start = format!("{field}: ");
-    let first = lines.find_map(|line| line.strip_prefix(&start))?;
-    let more = lines.take_while(|line| line.starts_with([' ', ')', '}', ']']));
-    let all: Vec<_> = std::iter::once(first).chain(more).collect();
-    Some(all.join("\n"))
-}
-
 /// The state in `value` as a checkpoint of this program, and remarks.
 ///
 /// Of MoCo's and SEED's layouts the prefix goes and the optimiser's numbers become names; of any other file the
@@ -277,6 +238,7 @@ pub(super) fn from_torch(mut value: Value) -> Result<(Checkpoint, Vec<String>), 
         .collect();
     let mut notes = Vec::new();
     if let Some(optimizer) = optimizer {
+        checkpoint.metadata.extend(constants(&optimizer));
         let parameters: Vec<String> = names
             .iter()
             .map(|name| bare(name))
@@ -312,90 +274,6 @@ fn remove(value: &mut Value, key: &str) -> Option<Value> {
     Some(entries.remove(place).1)
 }
 
-/// Puts the momenta of the trained encoder into `checkpoint` under the names of its parameters; tells whether there
-/// were any. `parameters` are the names that the optimiser counts.
-fn momenta(
-    optimizer: &Value,
-    parameters: &[String],
-    trained: &str,
-    checkpoint: &mut Checkpoint,
-) -> Result<bool, String> {
-    let state = optimizer
-        .get("state")
-        .and_then(Value::entries)
-        .unwrap_or_default();
-    if state.is_empty() {
-        return Ok(false);
-    }
-    // The numbers in the groups stand in the order of the parameters.
-    let groups = optimizer
-        .get("param_groups")
-        .and_then(Value::elements)
-        .unwrap_or_default();
-    let numbers: BTreeMap<i64, usize> = groups
-        .iter()
-        .flat_map(|group| {
-            group
-                .get("params")
-                .and_then(Value::elements)
-                .unwrap_or_default()
-        })
-        .filter_map(Value::as_integer)
-        .enumerate()
-        .map(|(place, number)| (number, place))
-        .collect();
-    if numbers.len() != parameters.len() {
-        return Err(format!(
-            "its optimiser has {} parameters, its networks have {}",
-            numbers.len(),
-            parameters.len()
-        ));
-    }
-    let mut found = BTreeMap::new();
-    for (key, entry) in state {
-        let number = key
-            .as_integer()
-            .ok_or("its optimiser's state has a key that is no number")?;
-        let place = numbers.get(&number).ok_or_else(|| {
-            format!("its optimiser has a state for parameter {number}, which is in no group")
-        })?;
-        if let Some(array) = entry.get("momentum_buffer").and_then(Value::as_array) {
-            let values = array.to_f32().map_err(|error| error.problem().to_owned())?;
-            found.insert(
-                parameters[*place].as_str(),
-                Tensor::float(array.shape.clone(), values),
-            );
-        }
-    }
-    let prefix = format!("{trained}.");
-    let mut any = false;
-    for name in parameters.iter().filter(|name| name.starts_with(&prefix)) {
-        let weight = &checkpoint.tensors[name];
-        let momentum = match found.remove(name.as_str()) {
-            Some(momentum) if momentum.shape == weight.shape => {
-                any = true;
-                momentum
-            }
-            Some(momentum) => {
-                return Err(format!(
-                    "the momentum of `{name}` is {} where the weight is {}",
-                    momentum.describe(),
-                    weight.describe()
-                ));
-            }
-            // Frozen tensors have no momentum there and a momentum of zero here.
-            None => Tensor {
-                values: Values::Float(vec![0.0; weight.shape.iter().product()]),
-                ..weight.clone()
-            },
-        };
-        checkpoint
-            .tensors
-            .insert(format!("{MOMENTUM}{name}"), momentum);
-    }
-    Ok(any)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,37 +303,6 @@ mod tests {
                 "fc.2.bias",
                 "fc.10.weight"
             ]
-        );
-    }
-
-    #[test]
-    fn a_configuration_is_read_field_by_field() {
-        let config = "seed: 1\nbackbone: resnet18\nobjective: MoCo(\n    dim: 128,\n)\noptimizer: SGD(\n    lr: 0.06,\n    momentum: 0.9,\n    weight_decay: 1e-4,\n)\nschedule: Cosine\n";
-        assert_eq!(configured(config, "backbone").as_deref(), Some("resnet18"));
-        assert_eq!(
-            configured(config, "objective").as_deref(),
-            Some("MoCo(\n    dim: 128,\n)")
-        );
-        assert_eq!(configured(config, "head"), None);
-        let line = group(Some("optimizer: SGD(lr: 0.5, weight_decay: 0.25)"), 0);
-        assert_eq!(
-            line.get("weight_decay").and_then(Value::as_float),
-            Some(0.25)
-        );
-        let group = group(Some(config), 2);
-        for (name, value) in [("lr", 0.06), ("momentum", 0.9), ("weight_decay", 1e-4)] {
-            assert_eq!(
-                group.get(name).and_then(Value::as_float),
-                Some(value),
-                "{name}"
-            );
-        }
-        assert_eq!(
-            group
-                .get("params")
-                .and_then(Value::elements)
-                .map(<[_]>::len),
-            Some(2)
         );
     }
 }

@@ -85,6 +85,16 @@ fn field(text: &mut String, name: &str, value: &str) {
     writeln!(text, "{name}: {value}").expect("a string takes any text");
 }
 
+/// What a fingerprint, as checkpoints keep it, says of `field`: the rest of its line, and the indented lines after.
+pub fn configured(config: &str, field: &str) -> Option<String> {
+    let mut lines = config.lines();
+    let start = format!("{field}: ");
+    let first = lines.find_map(|line| line.strip_prefix(&start))?;
+    let more = lines.take_while(|line| line.starts_with([' ', ')', '}', ']']));
+    let all: Vec<_> = std::iter::once(first).chain(more).collect();
+    Some(all.join("\n"))
+}
+
 /// The lines that differ, `-` those of `before` and `+` those of `after`, in order.
 pub fn difference(before: &str, after: &str) -> String {
     let (a, b): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
@@ -117,6 +127,20 @@ pub fn difference(before: &str, after: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_field_by_field() {
+        let text = "seed: 1\nbackbone: resnet18\nobjective: MoCo(\n    dim: 128,\n)\nbatch: 8\n";
+        for (name, value) in [
+            ("seed", Some("1")),
+            ("backbone", Some("resnet18")),
+            ("objective", Some("MoCo(\n    dim: 128,\n)")),
+            ("batch", Some("8")),
+            ("dim", None),
+        ] {
+            assert_eq!(configured(text, name).as_deref(), value, "{name}");
+        }
+    }
 
     #[test]
     fn differences_are_shown_line_by_line() {
