@@ -1,4 +1,4 @@
-//! Every stock convolutional backbone: its state dict and its figures against the reference's, its values against
+//! Every stock backbone: its state dict and its figures against the reference's, its values against
 //! PyTorch's, how its weights start, and that what is random in training is live, seeded, and absent from inference.
 //!
 //! Values of the architectures that the reference folder lacks come from `fixtures/backbones/reference.py`.
@@ -92,6 +92,7 @@ fn numbers_of_parameters_are_the_reference_s() {
         ("resnext152_32x8d", 122_372_392, 2048),
         ("wide_resnet50_2", 68_883_240, 2048),
         ("wide_resnet101_2", 126_886_696, 2048),
+        ("vit_tiny", 7_479_976, 192),
     ] {
         let backbone = backbone(name);
         assert_eq!(backbone.width(), features, "{name}");
@@ -358,6 +359,11 @@ fn check(text: &str, size: [usize; 3], golden: &Value) {
         assert!(error < tolerance, "{text}: {what} {error:e}");
     };
     executor.forward(&mut parameters, images, Mode::Infer, &mut features);
+    // As far from the truth as rounding leads, or a few times as far as PyTorch's own `f32`, whose units flip as well.
+    let allowed = |what: &str, least: f64| {
+        let error = golden["f32_errors"][what].as_f64().expect("a number");
+        least.max(8.0 * error)
+    };
     near("inference", &every(&features), &golden["inferred"], 1e-5);
     executor.forward(
         &mut parameters,
@@ -365,18 +371,36 @@ fn check(text: &str, size: [usize; 3], golden: &Value) {
         Mode::Train { draw: 0 },
         &mut features,
     );
-    near("training", &every(&features), &golden["trained"], 2e-3);
+    near(
+        "training",
+        &every(&features),
+        &golden["trained"],
+        allowed("trained", 1e-4),
+    );
     let statistics = norm(parameters.statistics());
-    long("statistics", statistics, &golden["statistics"], 1e-4);
+    long("statistics", statistics, &golden["statistics"], 1e-5);
     let cotangent = counted_scaled(COTANGENT, features.len(), 1.0);
     let mut gradient = vec![0.0; input.len()];
     executor.backward(&mut parameters, images, &cotangent, Some(&mut gradient));
     let gradients = norm(parameters.gradients());
-    long("gradients", gradients, &golden["gradients"], 5e-2);
+    let tolerance = allowed("first_gradient", 1e-3);
+    // Flipped units move single numbers more than lengths.
+    let lengths = tolerance.min(2e-2);
+    long("gradients", gradients, &golden["gradients"], lengths);
     let first = &parameters.specs()[0];
     let own = parameters.gradient(&first.name);
-    near("gradient", &every(own), &golden["first_gradient"], 1e-1);
-    long("images", norm(&gradient), &golden["images_gradient"], 5e-2);
+    near(
+        "gradient",
+        &every(own),
+        &golden["first_gradient"],
+        tolerance,
+    );
+    long(
+        "images",
+        norm(&gradient),
+        &golden["images_gradient"],
+        lengths,
+    );
 }
 
 #[test]
