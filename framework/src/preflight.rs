@@ -3,12 +3,15 @@
 //! Nothing is computed and nothing is written; data sets list their samples and read no pixels. All mistakes of all
 //! stages are found in one go, each with its place in the experiment file.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use smallfry_data::Dataset;
 
 use crate::{
-    DataSet, Head, checkpoint,
+    Backbone, DataSet, Head, checkpoint,
     diagnostic::Diagnostic,
     objective::Setup,
     plan::{Evaluate, Plan, Pretrain, Stage, Weights},
@@ -99,6 +102,23 @@ impl Check {
         self.errors.push(error);
     }
 
+    /// Checks that the network can be run on square images of `size` pixels, which `field` sets.
+    fn fits(&mut self, site: &Site, field: &str, backbone: &Built<dyn Backbone>, size: usize) {
+        let network = backbone.network(&Head::default());
+        if let Some(Err(impossible)) = network.map(|network| network.outputs(size, size)) {
+            let field = if site.has(field) { field } else { "backbone" };
+            self.error(
+                site,
+                field,
+                format!(
+                    "`{}` cannot take images of {size} × {size} pixels: {}",
+                    backbone.line, impossible.reason
+                ),
+                Some("give the images or the backbone another size".to_owned()),
+            );
+        }
+    }
+
     fn pretrain(&mut self, stage: &Pretrain) -> Facts {
         let data = self.open(&stage.data);
         let sizes: Vec<_> = stage
@@ -127,6 +147,9 @@ impl Check {
                     Some("add an augmentation that crops or resizes to a fixed size".to_owned()),
                 );
             }
+        }
+        for size in BTreeSet::from_iter(sizes.iter().flatten().copied()) {
+            self.fits(&stage.site, field, &stage.backbone, size);
         }
         if let Some(data) = &data {
             let samples = data.len();
@@ -195,6 +218,7 @@ impl Check {
                 Some(format!("give at least {size}")),
             );
         }
+        self.fits(&stage.site, "size", &stage.backbone, size);
         let mut remark = None;
         let weights = match &stage.weights {
             Weights::Untrained => "untrained".to_owned(),
