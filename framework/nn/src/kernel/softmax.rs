@@ -7,6 +7,7 @@
 use super::{
     Level,
     columns::columns,
+    gemm::Rows,
     simd::{Kernel, Simd},
 };
 
@@ -35,49 +36,87 @@ struct Forward<'a> {
     logarithms: &'a mut [f32],
 }
 
+/// Rows whose maxima are taken before their exponentials: so many that the chains of one row need not wait for each other's
+/// ends, and so few that they stay in the first-level cache.
+const GROUP: usize = 8;
+
+impl Forward<'_> {
+    /// The largest of a row.
+    #[inline(always)]
+    fn largest<S: Simd>(&self, s: S, row: &[f32]) -> f32 {
+        let Some(end) = row.len().checked_sub(S::LANES) else {
+            return row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        };
+        let p = row.as_ptr();
+        // SAFETY: all vectors end within the row; the last two may overlap.
+        unsafe {
+            let last = s.load(p.add(end));
+            let mut largest = [last; 4];
+            let mut i = 0;
+            while i + 4 * S::LANES <= end {
+                for (j, largest) in largest.iter_mut().enumerate() {
+                    *largest = s.max(*largest, s.load(p.add(i + j * S::LANES)));
+                }
+                i += 4 * S::LANES;
+            }
+            while i < end {
+                largest[0] = s.max(largest[0], s.load(p.add(i)));
+                i += S::LANES;
+            }
+            let [a, b, c, d] = largest;
+            reduced(s, s.max(s.max(a, b), s.max(c, d)), f32::max)
+        }
+    }
+
+    /// Replaces a row by its exponentials; their sum.
+    #[inline(always)]
+    fn exponentials<S: Simd>(&self, s: S, row: &mut [f32], shift: f32) -> f32 {
+        let (scale, shift) = (s.splat(self.scale), s.splat(shift));
+        let width = row.len();
+        let p = row.as_mut_ptr();
+        // What a masked load reads behind the row has an exponential too, which must not count.
+        let behind = width.next_multiple_of(S::LANES) - width;
+        let mut sum = s.zero();
+        // SAFETY: the row has `width` numbers; lanes behind them are masked.
+        unsafe {
+            columns!(s, width, |i, lanes| {
+                let v = s.exp(s.fmadd(s.load_masked(p.add(i), lanes), scale, shift));
+                s.store_masked(p.add(i), v, lanes);
+                // Only the row's last vector may have lanes to leave out, and it is read back.
+                let v = if behind > 0 && i + S::LANES > width {
+                    s.load_masked(p.add(i), lanes)
+                } else {
+                    v
+                };
+                sum = s.add(sum, v);
+            });
+        }
+        reduced(s, sum, |a, b| a + b)
+    }
+}
+
 impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self, s: S) {
-        let width = self.width;
-        let rows = self.scores.chunks_mut(self.stride);
-        for ((row, inverse), logarithm) in rows.zip(self.inverse).zip(self.logarithms) {
-            let row = &mut row[..width];
-            let p = row.as_mut_ptr();
-            // SAFETY: the row has `width` numbers; lanes behind them are masked.
-            unsafe {
-                // Four chains, as each maximum waits for the one before.
-                let mut largest = [s.splat(f32::NEG_INFINITY); 4];
-                let whole = width / (4 * S::LANES) * 4 * S::LANES;
-                let mut i = 0;
-                while i < whole {
-                    for (j, largest) in largest.iter_mut().enumerate() {
-                        *largest = s.max(*largest, s.load(p.add(i + j * S::LANES)));
-                    }
-                    i += 4 * S::LANES;
-                }
-                let [a, b, c, d] = largest;
-                let mut top = reduced(s, s.max(s.max(a, b), s.max(c, d)), f32::max);
-                for &v in &row[whole..] {
-                    top = top.max(v);
-                }
-                let top = top * self.scale;
-                let (scale, shift, mut sum) = (s.splat(self.scale), s.splat(-top), s.zero());
-                let p = row.as_mut_ptr();
-                let mut last = s.zero();
-                columns!(s, width, |i, lanes| {
-                    let v = s.exp(s.fmadd(s.load_masked(p.add(i), lanes), scale, shift));
-                    s.store_masked(p.add(i), v, lanes);
-                    // Only the last vector may be incomplete, and it is added from memory.
-                    sum = s.add(sum, last);
-                    last = v;
-                });
-                let behind = (width - 1) / S::LANES * S::LANES;
-                sum = s.add(sum, s.load_masked(p.add(behind), s.mask(width - behind)));
-                let sum = reduced(s, sum, |a, b| a + b);
-                *inverse = 1.0 / sum;
-                *logarithm = top + sum.ln();
+    unsafe fn run<S: Simd>(mut self, s: S) {
+        let (width, stride) = (self.width, self.stride);
+        let scores = std::mem::take(&mut self.scores);
+        let inverse = std::mem::take(&mut self.inverse);
+        let logarithms = std::mem::take(&mut self.logarithms);
+        let groups = scores.chunks_mut(GROUP * stride);
+        let figures = inverse.chunks_mut(GROUP).zip(logarithms.chunks_mut(GROUP));
+        for (rows, (inverse, logarithms)) in groups.zip(figures) {
+            for (row, top) in rows.chunks(stride).zip(&mut *logarithms) {
+                *top = self.scale * self.largest(s, &row[..width]);
+            }
+            let figures = inverse.iter_mut().zip(&*logarithms);
+            for (row, (sum, top)) in rows.chunks_mut(stride).zip(figures) {
+                *sum = self.exponentials(s, &mut row[..width], -top);
+            }
+            for (sum, logarithm) in inverse.iter_mut().zip(logarithms) {
+                *logarithm += sum.ln();
+                *sum = 1.0 / *sum;
             }
         }
     }
@@ -188,10 +227,9 @@ pub fn backward(
 }
 
 struct Dots<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
+    a: Rows<'a>,
+    b: Rows<'a>,
     width: usize,
-    stride: usize,
     out: &'a mut [f32],
 }
 
@@ -200,8 +238,9 @@ impl Kernel for Dots<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
-        let (width, stride) = (self.width, self.stride);
-        let rows = self.a.chunks(stride).zip(self.b.chunks(stride));
+        let width = self.width;
+        let rows = self.a.values.chunks(self.a.stride);
+        let rows = rows.zip(self.b.values.chunks(self.b.stride));
         for ((a, b), out) in rows.zip(self.out) {
             let (a, b) = (a[..width].as_ptr(), b[..width].as_ptr());
             let mut sum = s.zero();
@@ -217,23 +256,17 @@ impl Kernel for Dots<'_> {
     }
 }
 
-/// The products of rows: `out[i]` is the sum of a·b over `width` columns of row i, rows `stride` apart.
+/// The products of rows: `out[i]` is the sum of a·b over the `width` columns of row i.
 ///
 /// # Panics
 /// If there are fewer rows than results.
-pub fn dots(level: Level, a: &[f32], b: &[f32], width: usize, stride: usize, out: &mut [f32]) {
-    assert!(0 < width && width <= stride);
-    assert!(out.is_empty() || a.len().min(b.len()) >= (out.len() - 1) * stride + width);
-    // SAFETY: the lengths were checked.
-    unsafe {
-        level.run(Dots {
-            a,
-            b,
-            width,
-            stride,
-            out,
-        });
+pub fn dots(level: Level, a: Rows<'_>, b: Rows<'_>, width: usize, out: &mut [f32]) {
+    for rows in [a, b] {
+        assert!(0 < width && width <= rows.stride);
+        assert!(out.is_empty() || rows.values.len() >= (out.len() - 1) * rows.stride + width);
     }
+    // SAFETY: the lengths were checked.
+    unsafe { level.run(Dots { a, b, width, out }) }
 }
 
 #[cfg(test)]
@@ -301,7 +334,8 @@ mod tests {
                     }
                 }
                 let mut products = vec![0.0; rows];
-                dots(level, &scores, &upper, width, stride, &mut products);
+                let [a, b] = [&scores, &upper].map(|values| Rows { values, stride });
+                dots(level, a, b, width, &mut products);
                 for (row, own) in products.iter().enumerate() {
                     let truth: f64 = (0..width)
                         .map(|i| row * stride + i)

@@ -70,12 +70,44 @@ struct Weight {
     place: Range<usize>,
     output: usize,
     input: usize,
+    /// Into how many matrices it is cut by columns of the product: forward, and backward. Each head has its own tensors.
+    blocks: [usize; 2],
 }
 
 impl Weight {
+    /// Rows and columns of a block in a direction, and the number of blocks.
+    fn shape(&self, direction: Direction) -> [usize; 3] {
+        let (rows, columns, blocks) = match direction {
+            Direction::Forward => (self.input, self.output, self.blocks[0]),
+            Direction::Backward => (self.output, self.input, self.blocks[1]),
+        };
+        [rows, columns / blocks, blocks]
+    }
+
+    /// Floats of the packed blocks in either direction.
     fn len(&self) -> usize {
-        let (n, k) = (self.output, self.input);
-        Memory::pad(packed_len(k, n).max(packed_len(n, k)))
+        let len = |direction| {
+            let [k, n, blocks] = self.shape(direction);
+            blocks * Memory::pad(packed_len(k, n))
+        };
+        len(Direction::Forward).max(len(Direction::Backward))
+    }
+
+    fn pack(&self, level: Level, values: &[f32], direction: Direction, packed: &mut [f32]) {
+        let [k, n, blocks] = self.shape(direction);
+        let len = Memory::pad(packed_len(k, n));
+        let stride = self.input;
+        for (block, packed) in packed.chunks_mut(len).take(blocks).enumerate() {
+            match direction {
+                Direction::Forward => {
+                    let values = &values[block * n * stride..];
+                    pack_transposed(level, k, n, values, stride, None, packed);
+                }
+                Direction::Backward => {
+                    pack_rows(level, k, n, &values[block * n..], stride, packed);
+                }
+            }
+        }
     }
 }
 
@@ -90,7 +122,7 @@ enum Direction {
 
 /// What an image keeps from forward to backward.
 struct Record<'a> {
-    /// Queries, keys, values: `[tokens, 3 · inner]`.
+    /// Queries, keys, values: `[3, heads, tokens, head_width]`.
     qkv: &'a mut [f32],
     /// The heads' output, `[queries, inner]`.
     heads: &'a mut [f32],
@@ -134,19 +166,26 @@ impl TransformerLayer {
         let norm = |name: &str| [place(name, "weight"), place(name, "bias")];
         let qkv = place(&attention.qkv, "weight");
         let keys = qkv.start + inner * width;
-        let weight = |place, output, input| Weight {
+        let weight = |place, output, input, blocks| Weight {
             place,
             output,
             input,
+            blocks,
         };
+        let heads = attention.heads;
         let places = Places {
             norms: [norm(&attention.norm.name), norm(&hidden.norm.name)],
             weights: [
-                weight(qkv.start..keys, inner, width),
-                weight(keys..qkv.end, 2 * inner, width),
-                weight(place(&attention.output, "weight"), width, inner),
-                weight(place(&hidden.expand, "weight"), hidden.width, width),
-                weight(place(&hidden.project, "weight"), width, hidden.width),
+                weight(qkv.start..keys, inner, width, [heads, 1]),
+                weight(keys..qkv.end, 2 * inner, width, [2 * heads, 1]),
+                weight(place(&attention.output, "weight"), width, inner, [1, heads]),
+                weight(place(&hidden.expand, "weight"), hidden.width, width, [1, 1]),
+                weight(
+                    place(&hidden.project, "weight"),
+                    width,
+                    hidden.width,
+                    [1, 1],
+                ),
             ],
             biases: [&attention.output, &hidden.expand, &hidden.project]
                 .map(|name| place(name, "bias")),
@@ -160,7 +199,7 @@ impl TransformerLayer {
                 Tokens::First => 1,
             },
             width,
-            heads: attention.heads,
+            heads,
             head_width: attention.head_width,
             hidden: hidden.width,
             dropout: description.dropout,
@@ -231,18 +270,10 @@ impl TransformerLayer {
             .par_iter_mut()
             .with_max_len(1)
             .for_each(|(weight, packed)| {
-                let (n, k) = (weight.output, weight.input);
-                let values = &values[weight.place.clone()];
-                match direction {
-                    Direction::Forward => pack_transposed(level, k, n, values, k, None, packed),
-                    Direction::Backward => pack_rows(level, n, k, values, k, packed),
-                }
+                weight.pack(level, &values[weight.place.clone()], direction, packed);
             });
         parts.map(|(weight, packed)| {
-            let (k, n) = match direction {
-                Direction::Forward => (weight.input, weight.output),
-                Direction::Backward => (weight.output, weight.input),
-            };
+            let [k, n, _] = weight.shape(direction);
             Matrix {
                 level,
                 k,
@@ -380,9 +411,14 @@ impl TransformerLayer {
             first,
         );
         let rows = Rows::dense(normal, width);
-        multiply(queries, rows, query, record.qkv, 3 * inner, None, false);
-        let rest = &mut record.qkv[inner..];
-        multiply(tokens, rows, keys, rest, 3 * inner, None, false);
+        let parts = record.qkv.chunks_mut(tokens * self.head_width);
+        for (i, part) in parts.enumerate() {
+            let (count, matrix) = match i.checked_sub(self.heads) {
+                None => (queries, query.block(i)),
+                Some(i) => (tokens, keys.block(i)),
+            };
+            multiply(count, rows, &matrix, part, self.head_width, None, false);
+        }
         self.attend(record.qkv, record.heads, record.logarithms, own);
 
         // From here on rows are those of the queries; `normal` serves as the buffer of every product.

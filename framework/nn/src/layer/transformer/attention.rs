@@ -30,7 +30,7 @@ impl TransformerLayer {
     /// Packs the transpose of a head's keys or values, which start at `rows`.
     fn packed_transpose<'a>(&self, rows: &[f32], packed: &'a mut [f32]) -> Matrix<'a> {
         let (k, n) = (self.head_width, self.tokens);
-        pack_transposed(self.level, k, n, rows, 3 * self.inner(), None, packed);
+        pack_transposed(self.level, k, n, rows, k, None, packed);
         Matrix {
             level: self.level,
             k,
@@ -39,7 +39,16 @@ impl TransformerLayer {
         }
     }
 
-    /// The heads' output `[queries, inner]`, and the logarithms of the softmax's sums, from `[tokens, 3 · inner]`.
+    /// A head's queries, keys and values, `[tokens, head_width]` each.
+    fn parts<'a>(&self, qkv: &'a [f32], head: usize) -> [Rows<'a>; 3] {
+        let len = self.tokens * self.head_width;
+        [0, 1, 2].map(|part| {
+            let values = &qkv[(part * self.heads + head) * len..][..len];
+            Rows::dense(values, self.head_width)
+        })
+    }
+
+    /// The heads' output `[queries, inner]`, and the logarithms of the softmax's sums, from queries, keys and values.
     pub(super) fn attend(
         &self,
         qkv: &[f32],
@@ -48,15 +57,12 @@ impl TransformerLayer {
         mut buffers: &mut [f32],
     ) {
         let (tokens, queries, inner) = (self.tokens, self.queries, self.inner());
-        let (head_width, stride, distance) = (self.head_width, self.stride(), 3 * inner);
+        let (head_width, stride) = (self.head_width, self.stride());
         let packed = take(&mut buffers, packed_len(head_width, tokens));
         let scores = take(&mut buffers, queries * stride);
         let inverse = take(&mut buffers, queries);
         for (head, logarithms) in logarithms.chunks_mut(queries).enumerate() {
-            let [q, k, v] = [0, inner, 2 * inner].map(|part| Rows {
-                values: &qkv[part + head * head_width..],
-                stride: distance,
-            });
+            let [q, k, v] = self.parts(qkv, head);
             let keys = self.packed_transpose(k.values, packed);
             multiply(queries, q, &keys, scores, stride, None, false);
             softmax::forward(
@@ -92,7 +98,8 @@ impl TransformerLayer {
         }
     }
 
-    /// The gradient of `qkv`, given that of the heads' output `out`; only the rows of the queries have one for the query.
+    /// The gradient of queries, keys and values, `[tokens, 3 · inner]`, given that of the heads' output `out`,
+    /// `[heads, queries, head_width]`. Of the queries' part only the first rows are written, as many as there are queries.
     pub(super) fn attend_back(
         &self,
         qkv: &[f32],
@@ -108,22 +115,23 @@ impl TransformerLayer {
         let [keys, values] = transposes;
         let [scores, gradient] = [(); 2].map(|()| take(&mut buffers, queries * stride));
         let along = take(&mut buffers, queries);
-        dqkv.fill(0.0);
+        // Products with a transposed matrix are added; those of the queries are not transposed.
+        for row in dqkv.chunks_mut(distance) {
+            row[inner..].fill(0.0);
+        }
         for (head, logarithms) in logarithms.chunks(queries).enumerate() {
             let at = head * head_width;
-            let [q, k, v] = [0, inner, 2 * inner].map(|part| Rows {
-                values: &qkv[part + at..],
-                stride: distance,
-            });
-            let d = Rows {
-                values: &dout[at..],
-                stride: inner,
-            };
+            let [q, k, v] = self.parts(qkv, head);
+            let d = Rows::dense(&dout[at * queries..][..head_width * queries], head_width);
             let keys = self.packed_transpose(k.values, keys);
             multiply(queries, q, &keys, scores, stride, None, false);
             let values = self.packed_transpose(v.values, values);
             multiply(queries, d, &values, gradient, stride, None, false);
-            softmax::dots(level, &dout[at..], &out[at..], head_width, inner, along);
+            let heads = Rows {
+                values: &out[at..],
+                stride: inner,
+            };
+            softmax::dots(level, d, heads, head_width, along);
             softmax::backward(
                 level,
                 scores,

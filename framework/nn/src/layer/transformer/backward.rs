@@ -28,7 +28,7 @@ struct Buffers<'a> {
     middle: &'a mut [f32],
     /// GELU's output, and its gradient; `[queries, hidden]`.
     hidden: [&'a mut [f32]; 2],
-    /// The gradient of the heads' output, `[queries, inner]`.
+    /// The gradient of the heads' output, `[heads, queries, head_width]`.
     heads: &'a mut [f32],
     /// The gradient of queries, keys and values, `[tokens, 3 · inner]`, and at the end that of the input if nobody wants it.
     qkv: &'a mut [f32],
@@ -221,7 +221,10 @@ impl TransformerLayer {
         let target = &mut own[output_weight];
         transposed(target, queries, width, inner, passed, record.heads);
         let rows = Rows::dense(passed, width);
-        multiply(queries, rows, output, heads, inner, None, false);
+        for (head, part) in heads.chunks_mut(queries * self.head_width).enumerate() {
+            let matrix = output.block(head);
+            multiply(queries, rows, &matrix, part, self.head_width, None, false);
+        }
         self.attend_back(
             record.qkv,
             record.heads,

@@ -5,6 +5,7 @@ use crate::{
         Level,
         gemm::{Epilogue, Right, Rows, gemm, packed_len},
     },
+    memory::Memory,
     network::Activation,
 };
 
@@ -15,6 +16,17 @@ pub(crate) struct Matrix<'a> {
     pub k: usize,
     pub n: usize,
     pub packed: &'a [f32],
+}
+
+impl Matrix<'_> {
+    /// One of several matrices of this size that are packed behind each other, each at a cache line.
+    pub fn block(&self, i: usize) -> Self {
+        let len = Memory::pad(packed_len(self.k, self.n));
+        Self {
+            packed: &self.packed[i * len..],
+            ..*self
+        }
+    }
 }
 
 /// C (+)= A·B for A `[m, k]` and C `[m, n]` with row distance `ldc`; `start` is added to every row.
