@@ -9,7 +9,10 @@ use std::{
 use serde_json::Value as Json;
 use smallfry::{
     Backbone, Context, Head, Objective, Optimizer,
-    checkpoint::{self, Checkpoint, Tensor, Values},
+    checkpoint::{
+        self, Checkpoint, Tensor, Values,
+        layout::{Place, Program},
+    },
     convert::{self, Report, Request, Target},
     dfdx::tensor_ops::Backward,
     encoder::ImageBatch,
@@ -22,7 +25,7 @@ use smallfry::{
 use smallfry_formats::torch::{self, Limits, Value};
 use smallfry_plugins as _;
 use smallfry_tests::{
-    golden::{Fill, Reference, channels_last, floats, norm, relative_error},
+    golden::{Fill, Reference, channels_last, floats, norm, relative_error, repository},
     program::{Outcome, run},
 };
 use tempfile::TempDir;
@@ -168,6 +171,70 @@ fn a_pupil_of_seed_becomes_the_query_encoder() {
         (120, "module.teacher.")
     );
     assert_eq!(teacher.width(), 512);
+}
+
+#[test]
+fn an_experiment_may_ask_for_the_teacher() {
+    let Some(reference) = Reference::find("the teacher in an experiment file") else {
+        return;
+    };
+    let folder = temporary();
+    let photos = repository().join("tests/fixtures/diagnostics/photos");
+    let file = |encoder: &str, weights: &str| {
+        let text = format!(
+            "Evaluate(weights: {weights}, {encoder} backbone: resnet18, train: ImageFolder(path: {photos:?}), \
+             test: ImageFolder(path: {photos:?}), metrics: [BestNN(k: 1)])"
+        );
+        fs::write(folder.path().join("a.ron"), text).unwrap();
+        run(folder.path(), &["check", "a.ron"])
+    };
+    let weights = format!("File({:?})", reference.path(FOLDER).join(SEED));
+    let good = file("encoder: \"teacher\",", &weights);
+    assert!(
+        good.output.contains(
+            "120 tensors of `module.teacher` (SEED), epoch 1, 4 of the head left off, 248 others not needed"
+        ),
+        "{good:?}"
+    );
+    let unasked = file("", &weights);
+    assert_eq!(unasked.code, Some(2), "{unasked:?}");
+    assert!(
+        unasked.errors.contains("`encoder: \"teacher\"`"),
+        "{unasked:?}"
+    );
+    let untrained = file("encoder: \"teacher\",", "Untrained");
+    assert_eq!(untrained.code, Some(2), "{untrained:?}");
+    assert!(untrained.errors.contains("`encoder`"), "{untrained:?}");
+}
+
+smallfry::inventory::submit! {
+    Program {
+        name: "a later method",
+        places: &[Place { prefix: "novice.", encoder: "novice", evaluated: true }],
+        marks: &[],
+    }
+}
+
+#[test]
+fn a_plugin_may_add_a_layout() {
+    let folder = temporary();
+    let own = folder.path().join("own.safetensors");
+    let state = fresh("mobilenetv3_small(width: 0.25)", &own);
+    let behind = |(name, tensor)| (format!("module.novice.{name}"), tensor);
+    let theirs = Checkpoint {
+        tensors: state.tensors.into_iter().map(behind).collect(),
+        ..state
+    };
+    let path = folder.path().join("theirs.safetensors");
+    checkpoint::write(&theirs, &path).unwrap();
+    let encoder = build::<dyn Backbone>("mobilenetv3_small(width: 0.25)");
+    let encoder = encoder.encoder(&Head::default(), 0);
+    let loaded =
+        checkpoint::load_backbone(&path, None, &*encoder).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        loaded.summary(),
+        "242 tensors of `module.novice` (a later method)"
+    );
 }
 
 /// MoCo in training, without dropout.
@@ -377,8 +444,10 @@ fn reference_checkpoints_keep_their_order_on_the_way_through() {
         before.get("state_dict") == after.get("state_dict"),
         "tensors are the same"
     );
-    let momenta = |value: &Value| value.get("optimizer").and_then(|o| o.get("state")).cloned();
-    assert!(momenta(&before) == momenta(&after), "momenta are the same");
+    assert!(
+        before.get("optimizer") == after.get("optimizer"),
+        "momenta and constants are the same"
+    );
 }
 
 /// A backbone's own tensors in a file.

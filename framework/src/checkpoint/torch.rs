@@ -6,12 +6,12 @@
 
 use std::path::Path;
 
-use smallfry_formats::{
-    Array, Dtype, Error, Kind,
-    torch::{self, Limits, Value},
-};
+use smallfry_formats::torch::{self, Limits, Value};
 
-use super::{Checkpoint, Tensor, read::visible};
+use super::{
+    Checkpoint,
+    read::{refused, tensor, visible},
+};
 use crate::failure::Failure;
 
 /// Keys under which programs keep the weights, the most telling first.
@@ -38,15 +38,7 @@ pub(crate) fn read(path: &Path) -> Result<Checkpoint, Failure> {
 /// # Errors
 /// It is missing, damaged, or names code.
 pub(crate) fn value(path: &Path) -> Result<Value, Failure> {
-    torch::read(path, &Limits::default()).map_err(|error| failure(path, &error))
-}
-
-fn failure(path: &Path, error: &Error) -> Failure {
-    let message = format!("{} {}", path.display(), error.problem());
-    match error.kind() {
-        Kind::Disk => Failure::fault(message).help(error.help()),
-        Kind::Content | Kind::Code => Failure::mistake(message).help(error.help()),
-    }
+    torch::read(path, &Limits::default()).map_err(|error| refused(path, &error))
 }
 
 /// The tensors and facts in `value`.
@@ -145,26 +137,10 @@ fn fact(value: &Value) -> Option<String> {
     })
 }
 
-/// An array as weights are: numbers in single precision, integers in 64 bits.
-fn tensor(array: Array) -> Result<Tensor, String> {
-    let float = matches!(
-        array.dtype,
-        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8E4M3 | Dtype::F8E5M2
-    );
-    let refused = |_| {
-        format!(
-            "has element type {}, which no weights have",
-            array.dtype.name()
-        )
-    };
-    Ok(match float {
-        true => Tensor::float(array.shape.clone(), array.to_f32().map_err(refused)?),
-        false => Tensor::integer(array.shape.clone(), array.to_i64().map_err(refused)?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use smallfry_formats::Array;
+
     use super::*;
 
     fn ones(shape: &[usize]) -> Value {
@@ -213,21 +189,6 @@ mod tests {
         ]);
         let names: Vec<_> = checkpoint(value).unwrap().tensors.into_keys().collect();
         assert_eq!(names, ["student.a", "teacher.a"]);
-    }
-
-    #[test]
-    fn precisions_become_single_and_others_are_refused() {
-        let array = |dtype, bytes: &[u8]| Array {
-            dtype,
-            shape: vec![],
-            bytes: bytes.to_vec(),
-        };
-        let half = tensor(array(Dtype::BF16, &[0x80, 0x3f])).unwrap();
-        assert_eq!(half, Tensor::float(vec![], vec![1.0]));
-        let byte = tensor(array(Dtype::U8, &[200])).unwrap();
-        assert_eq!(byte, Tensor::integer(vec![], vec![200]));
-        let complex = tensor(array(Dtype::Complex64, &[0; 8])).unwrap_err();
-        assert!(complex.contains("complex64"), "{complex}");
     }
 
     #[test]
