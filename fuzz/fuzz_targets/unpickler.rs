@@ -9,7 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use smallfry_formats::torch::{self, Limits};
 
 /// Magic number, version, and an empty description of the machine.
-const START: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+const START: &[u8] =
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
 
 fuzz_target!(|input: &[u8]| {
     let file = match input.starts_with(&START[..15]) {
