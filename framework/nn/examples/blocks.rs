@@ -1,6 +1,7 @@
 //! Times every layer of a MobileNetV3 trunk at 224×224: the query's forward and backward pass and the key's forward pass.
 //!
-//! `cargo run --release -p smallfry-nn --example blocks [small|large|b0] [batch] [repeats]`
+//! `cargo run --release -p smallfry-nn --example blocks [small|large|b0] [batch] [repeats]`; `large:14:7` is block 14
+//! alone on maps of 7×7.
 //!
 //! The layers run in sequence as in a training step, so caches are as cold as there. Times are the best of the repeats,
 //! in milliseconds: of the processor where there is one thread (other programs disturb it less), else of the clock; GFLOP/s count two for every multiply-add of the convolutions, two forward passes' worth for backward.
@@ -89,6 +90,10 @@ fn conv(name: &str, sizes: [usize; 4], groups: usize, activation: Activation) ->
 }
 
 fn network(name: &str) -> Network {
+    let (name, part) = match name.split_once(':') {
+        Some((name, part)) => (name, part.split_once(':')),
+        None => (name, None),
+    };
     let (rows, stem, last) = match name {
         "large" => (LARGE, 16, 960),
         "b0" => (B0, 32, 1280),
@@ -136,6 +141,11 @@ fn network(name: &str) -> Network {
             drop_connect: 0.0,
         }));
         output = o;
+    }
+    if let Some((i, _)) = part {
+        let i = i.parse().expect("a number of a block");
+        blocks = vec![blocks.swap_remove(i)];
+        return Network { blocks };
     }
     blocks.push(Block::ConvNorm(conv("last", [output, last, 1, 1], 1, hard)));
     Network { blocks }
@@ -249,7 +259,7 @@ impl Net {
             Some([dy, dx]) => {
                 let dy = &mut all(dy)[..lens[1]];
                 // Nobody asks for the gradient of the images.
-                let dx = (i > 0).then(|| &mut all(dx)[..lens[0]]);
+                let dx = (i > 0 || self.layers.len() == 1).then(|| &mut all(dx)[..lens[0]]);
                 self.layers[i].backward(&mut pass, x, y, dy, dx);
             }
         }
@@ -267,10 +277,22 @@ fn main() {
     };
     let (batch, repeats): (usize, usize) = (number(32), number(20));
     let network = network(&name);
+    let side = name.split(':').nth(2).and_then(|side| side.parse().ok());
+    let side = side.unwrap_or(224);
+    let channels = match &network.blocks[0] {
+        Block::InvertedResidual(b) => b.depthwise.convolution.input,
+        _ => 3,
+    };
+    let channels = match &network.blocks[0] {
+        Block::InvertedResidual(InvertedResidual {
+            expand: Some(e), ..
+        }) => e.convolution.input,
+        _ => channels,
+    };
     let image = Size {
-        height: 224,
-        width: 224,
-        channels: 3,
+        height: side,
+        width: side,
+        channels,
     };
     let mut query = Net::new(&network, batch, image, Purpose::Train);
     let mut key = Net::new(&network, batch, image, Purpose::Forward);

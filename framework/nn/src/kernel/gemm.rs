@@ -158,14 +158,41 @@ pub unsafe fn gemm_tn(
     c: *mut f32,
     ldc: usize,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { gemm_tn_onto(level, true, m, k, n, x, ldx, d, ldd, c, ldc) }
+}
+
+/// As [`gemm_tn`]; without `accumulate` C = Xᵀ·D, and what C held does not matter.
+///
+/// # Safety
+/// As [`gemm_tn`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the customary arguments of a matrix product"
+)]
+pub unsafe fn gemm_tn_onto(
+    level: Level,
+    accumulate: bool,
+    m: usize,
+    k: usize,
+    n: usize,
+    x: *const f32,
+    ldx: usize,
+    d: *const f32,
+    ldd: usize,
+    c: *mut f32,
+    ldc: usize,
+) {
+    // C goes in and out once for every block of rows, so blocks are not short.
     let rows = (BLOCK / (k + n).max(1)).max(64);
     let mut row = 0;
-    while row < m {
+    loop {
         let height = rows.min(m - row);
         // SAFETY: the caller's promise, cut into blocks of rows.
         unsafe {
             tile::panels_tn(
                 level,
+                accumulate || row > 0,
                 height,
                 k,
                 n,
@@ -178,6 +205,9 @@ pub unsafe fn gemm_tn(
             );
         }
         row += height;
+        if row == m {
+            break;
+        }
     }
 }
 

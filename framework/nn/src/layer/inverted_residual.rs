@@ -43,6 +43,8 @@ use place::Place;
 
 /// Numbers of all buffers of a slice that should stay in the second cache together.
 const CACHE: usize = 96 * 1024;
+/// Numbers of the expanded tensor, of one block of channels, that backward's products take at once.
+const GROUP: usize = 64 * 1024;
 /// Input channels from which reading the stored expanded tensor is cheaper than computing it again.
 const WIDE: usize = 80;
 /// Channels of a block in backward.
@@ -284,14 +286,12 @@ impl InvertedResidual {
         m.packed_project = take(packed_len(n, o));
         let forward = (self.forward_rows(self.output.height) * self.columns.padded())
             * self.widest(&self.forward_blocks);
-        let mut chunk = forward
-            .max(self.project_rows(FORWARD_CHUNK) * n)
-            .max(k * k + 16 * k);
+        let mut chunk = forward.max(self.project_rows() * n).max(k * k + 16 * k);
         if self.purpose == Purpose::Train {
             let sizes = self.backward_sizes();
             chunk = chunk
                 .max(sizes.iter().sum())
-                .max(self.project_rows(BACKWARD_CHUNK) * (n + o) + 16);
+                .max(self.project_rows() * (n + o) + 16);
             m.passed = take(output_pixels * n);
             m.packed_expand_back = take(self.padded * k.next_multiple_of(16));
             m.packed_project_back = take(packed_len(o, n));
@@ -350,16 +350,58 @@ impl InvertedResidual {
         } else {
             0
         };
-        [lines * line * width, pixels, pixels, left]
+        [
+            lines * line * width,
+            pixels * self.backward_group(),
+            pixels,
+            left,
+        ]
     }
 
-    /// Rows of a chunk of the project convolution, for about `numbers` of the hidden tensor; at most an image.
-    fn project_rows(&self, numbers: usize) -> usize {
+    /// Rows of a chunk of the project convolution: whole images, or an even part of one.
+    fn project_rows(&self) -> usize {
         let image = self.output.height * self.output.width;
-        (numbers / self.hidden)
-            .max(1)
-            .next_multiple_of(14)
-            .min(image)
+        let rows = (CACHE / self.hidden).max(14);
+        if image > rows {
+            let parts = image.div_ceil(rows);
+            return image.div_ceil(parts).next_multiple_of(14).min(image);
+        }
+        let most = self.parts.iter().map(|part| part.images.len()).max();
+        image * (rows / image).min(most.unwrap_or(1))
+    }
+
+    /// The chunks of some images: the images that each touches, and its output pixels.
+    fn project_chunks(
+        &self,
+        images: Range<usize>,
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        let image = self.output.height * self.output.width;
+        let rows = self.project_rows();
+        let (group, steps) = if rows < image {
+            (1, image.div_ceil(rows))
+        } else {
+            (rows / image, 1)
+        };
+        images.clone().step_by(group).flat_map(move |first| {
+            let last = (first + group).min(images.end);
+            (0..steps).map(move |step| {
+                let start = first * image + step * rows;
+                (first..last, start..(start + rows).min(last * image))
+            })
+        })
+    }
+
+    /// Images of a slice that go through backward's filter together: several where an image is small.
+    fn backward_group(&self) -> usize {
+        let image = self.input.height * self.input.width;
+        if self.backward_band() < self.input.height {
+            return 1;
+        }
+        let most = self.parts.iter().map(|part| part.images.len()).max();
+        let most = most.unwrap_or(1);
+        let fit = GROUP / (image * self.widest(&self.backward_blocks));
+        // As even as possible.
+        most.div_ceil(most.div_ceil(fit.clamp(1, most)))
     }
 
     fn expanded_activation(&self) -> Activation {
@@ -381,11 +423,6 @@ impl InvertedResidual {
         }
     }
 }
-
-/// Numbers of the hidden tensor in a chunk of the project convolution.
-const FORWARD_CHUNK: usize = 32 * 1024;
-/// The same in backward.
-const BACKWARD_CHUNK: usize = 24 * 1024;
 
 /// The vertical and horizontal geometry of a depthwise convolution.
 fn axes(c: &Convolution, input: Size) -> (Axis, Axis) {

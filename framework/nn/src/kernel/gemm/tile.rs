@@ -14,39 +14,10 @@ use super::{
 };
 use crate::network::Activation;
 
-/// Numbers of a cache line.
-const LINE: usize = 16;
-
-/// Asks for the cache line of `p`, which need not be readable, soon.
-#[inline(always)]
-fn near<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which every x86-64 processor has and which touches nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
-/// Asks for the cache line of `p`, which need not be readable, into the second-level cache.
-#[inline(always)]
-fn far<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
 /// Widest panel in vectors.
 fn widest(level: Level) -> usize {
     match level.name() {
-        "avx512" => 4,
+        "avx512" => 3,
         _ => 2,
     }
 }
@@ -82,9 +53,6 @@ struct Panel<'a, const MR: usize, const NV: usize> {
     epilogue: &'a Epilogue,
     /// B has whole vectors also where C ends within one.
     padded: bool,
-    /// Another packed panel follows, this far behind the start of this one.
-    more: bool,
-    behind: usize,
 }
 
 impl<const MR: usize, const NV: usize> Kernel for Panel<'_, MR, NV> {
@@ -152,7 +120,6 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                     }
                 }
             }
-            self.prefetch::<S, R>(row);
             let (a, mut b) = (self.a.add(row * self.lda), self.b);
             for k in 0..self.k {
                 let mut v = [s.zero(); NV];
@@ -239,25 +206,6 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
         }
     }
 
-    /// Asks for what will be needed next: the tile of C, which is written when the products are done, and this tile's share
-    /// of the next panel, so that all of it is in the second-level cache when its turn comes.
-    #[inline(always)]
-    fn prefetch<S: Simd, const R: usize>(&self, row: usize) {
-        for i in 0..R {
-            for j in 0..NV {
-                near(self.c.wrapping_add((row + i) * self.ldc + j * S::LANES));
-            }
-        }
-        if self.more {
-            let len = self.k * NV * S::LANES;
-            let share = (len / LINE).div_ceil(self.m.div_ceil(MR)) * LINE;
-            let first = row / MR * share;
-            for at in (first..(first + share).min(len)).step_by(LINE) {
-                far(self.b.wrapping_add(self.behind + at));
-            }
-        }
-    }
-
     /// Swish of a stored tile, and its sums. The exponential is too long to be unrolled for every register of a tile:
     /// the compiler would then keep the tile in memory all the time.
     #[inline(always)]
@@ -333,8 +281,6 @@ pub(super) unsafe fn panels(
                         column,
                         epilogue,
                         padded,
-                        more: padded && column + width < n,
-                        behind: k * width,
                     })
                 };
             }
@@ -354,6 +300,7 @@ pub(super) unsafe fn panels(
 
 /// One panel of the product with a transposed left-hand side.
 struct PanelTn<const KR: usize, const NV: usize> {
+    accumulate: bool,
     m: usize,
     k: usize,
     n: usize,
@@ -363,8 +310,6 @@ struct PanelTn<const KR: usize, const NV: usize> {
     ldd: usize,
     c: *mut f32,
     ldc: usize,
-    /// Another panel follows.
-    more: bool,
 }
 
 impl<const KR: usize, const NV: usize> Kernel for PanelTn<KR, NV> {
@@ -417,7 +362,6 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
                 }
             };
             let mut tile = [[s.zero(); NV]; R];
-            self.prefetch::<S, R>(first);
             let (mut x, mut d) = (self.x.add(first), self.d);
             for _ in 0..self.m {
                 let mut v = [s.zero(); NV];
@@ -436,7 +380,11 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
             for (i, row) in tile.iter().enumerate() {
                 let p = self.c.add((first + i) * self.ldc);
                 for (j, &v) in row.iter().enumerate() {
-                    let sum = s.add(load(p, j), v);
+                    let sum = if self.accumulate {
+                        s.add(load(p, j), v)
+                    } else {
+                        v
+                    };
                     if MASK && j + 1 == NV {
                         s.store_masked(p.add(j * S::LANES), sum, mask);
                     } else {
@@ -448,29 +396,7 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
     }
 }
 
-impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
-    /// Asks for the tile of C, which is added to when the products are done, and for this tile's share of the next panel
-    /// of D.
-    #[inline(always)]
-    fn prefetch<S: Simd, const R: usize>(&self, first: usize) {
-        for i in 0..R {
-            for j in 0..NV {
-                near(self.c.wrapping_add((first + i) * self.ldc + j * S::LANES));
-            }
-        }
-        if self.more {
-            let share = self.m.div_ceil(self.k.div_ceil(KR));
-            let row = first / KR * share;
-            for row in row..(row + share).min(self.m) {
-                for j in NV..2 * NV {
-                    near(self.d.wrapping_add(row * self.ldd + j * S::LANES));
-                }
-            }
-        }
-    }
-}
-
-/// C += Xᵀ·D.
+/// C += Xᵀ·D, or C = without `accumulate`.
 ///
 /// # Safety
 /// As [`gemm_tn`](super::gemm_tn).
@@ -480,6 +406,7 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
 )]
 pub(super) unsafe fn panels_tn(
     level: Level,
+    accumulate: bool,
     m: usize,
     k: usize,
     n: usize,
@@ -496,6 +423,7 @@ pub(super) unsafe fn panels_tn(
             macro_rules! run {
                 ($kr:literal, $nv:literal) => {
                     level.run(PanelTn::<$kr, $nv> {
+                        accumulate,
                         m,
                         k,
                         n: (vectors * level.lanes()).min(n - column),
@@ -505,7 +433,6 @@ pub(super) unsafe fn panels_tn(
                         ldd,
                         c: c.add(column),
                         ldc,
-                        more: column + vectors * level.lanes() < n,
                     })
                 };
             }

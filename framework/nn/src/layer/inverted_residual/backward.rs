@@ -15,11 +15,11 @@
 
 use rayon::prelude::*;
 
-use super::{BACKWARD_CHUNK, InvertedResidual, Place, each};
+use super::{InvertedResidual, Place, each};
 use crate::{
     kernel::{
         elementwise::{Add, GateGradient, NormGradient, NormSums},
-        gemm::{Epilogue, Right, gemm, gemm_tn, pack_rows, packed_len},
+        gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_rows, packed_len},
     },
     network::Activation,
     parameter::Parameters,
@@ -115,7 +115,7 @@ impl InvertedResidual {
     ) -> [Vec<f32>; 5] {
         let (n, o, padded, level) = (self.hidden, self.output.channels, self.padded, self.level);
         let image = self.output.height * self.output.width;
-        let chunk = self.project_rows(BACKWARD_CHUNK);
+        let chunk = self.project_rows();
         let m = &self.memory;
         let weight = &parameters.values()[self.project.clone()];
         // SAFETY: the map gives this memory to the packed weights alone.
@@ -137,21 +137,23 @@ impl InvertedResidual {
         let block = &*self;
         each(&mut parts, |part| {
             let gradients = scratch.from(m.gradients + part.index * m.gradient);
-            // SAFETY: the slice's own gradient.
-            unsafe { gradients.slice(m.gradient_project, n * o) }.fill(0.0);
             let buffer = scratch.from(m.chunks + part.index * m.chunk);
             let (dy3, da) = (buffer, buffer.from((chunk * o).next_multiple_of(16)));
-            for i in part.images.clone() {
-                // Stochastic depth multiplies the gradient of this image.
-                let p: Vec<f32> = last[0].iter().map(|p| p * block.factors[i]).collect();
-                let (gate, gate_after) = block.gate_of(i);
+            for (number, (images, pixels)) in block.project_chunks(part.images.clone()).enumerate()
+            {
                 let norm = &block.norms[1];
-                let mut row = 0;
-                while row < image {
-                    let rows = chunk.min(image - row);
-                    let pixel = i * image + row;
-                    // SAFETY: the chunk lies in the slice's buffers, the pixels are the image's own.
-                    unsafe {
+                let (first, rows) = (pixels.start, pixels.len());
+                // The pixels of one of the chunk's images.
+                let own = |i: usize| {
+                    let start = first.max(i * image);
+                    (start, pixels.end.min((i + 1) * image) - start)
+                };
+                // SAFETY: the chunk lies in the slice's buffers, the pixels are the images' own.
+                unsafe {
+                    for i in images.clone() {
+                        let (pixel, rows) = own(i);
+                        // Stochastic depth multiplies the gradient of this image.
+                        let p: Vec<f32> = last[0].iter().map(|p| p * block.factors[i]).collect();
                         level.run(NormGradient {
                             rows,
                             channels: o,
@@ -159,19 +161,23 @@ impl InvertedResidual {
                             gradient: dy[pixel * o..].as_ptr(),
                             raw: kept.at(m.project + pixel * o),
                             from_row: o,
-                            to: dy3.at(0),
+                            to: dy3.at((pixel - first) * o),
                             to_row: o,
                             coefficients: [p.as_ptr(), last[1].as_ptr(), last[2].as_ptr()],
                             slope: None,
                         });
-                        let b = Right::Packed(scratch.at(m.packed_project_back));
-                        let (a, c) = (dy3.at(0), da.at(0));
-                        gemm(level, rows, o, n, a, o, b, c, n, &Epilogue::SET);
+                    }
+                    let b = Right::Packed(scratch.at(m.packed_project_back));
+                    let (a, c) = (dy3.at(0), da.at(0));
+                    gemm(level, rows, o, n, a, o, b, c, n, &Epilogue::SET);
+                    for i in images {
+                        let (pixel, rows) = own(i);
+                        let (gate, gate_after) = block.gate_of(i);
                         level.run(GateGradient {
                             rows,
                             channels: n,
                             end: n,
-                            gradient: da.at(0),
+                            gradient: da.at((pixel - first) * n),
                             raw: kept.at(m.depthwise + pixel * n),
                             passed: scratch.at(m.passed + pixel * n),
                             inverse: norm.inverse.as_ptr(),
@@ -183,10 +189,10 @@ impl InvertedResidual {
                             activation: block.activations[1],
                             sums: sum_places.map(|place| place.at(i * padded)),
                         });
-                        let c = gradients.at(m.gradient_project);
-                        gemm_tn(level, rows, o, n, dy3.at(0), o, da.at(0), n, c, n);
                     }
-                    row += rows;
+                    let (a, d) = (dy3.at(0), da.at(0));
+                    let c = gradients.at(m.gradient_project);
+                    gemm_tn_onto(level, number > 0, rows, o, n, a, o, d, n, c, n);
                 }
             }
         });

@@ -1,11 +1,13 @@
 //! Statistics of the expanded tensor: step 1 of [`forward`](super::forward), with the tensor itself where the input is
 //! wide, and from the moments of the input where it is narrow.
 
+use std::ops::Range;
+
 use super::{InvertedResidual, Place, each, place::product};
 use crate::{
     kernel::{
         elementwise::Sum,
-        gemm::{Epilogue, Right, gemm, gemm_tn, pack_transposed, packed_len},
+        gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_transposed, packed_len},
     },
     network::Activation,
     parameter::Parameters,
@@ -13,6 +15,14 @@ use crate::{
 
 /// Input pixels of a chunk of the moments.
 const MOMENTS_CHUNK: usize = 784;
+
+/// Small images by so many that they make a chunk, others one by one.
+fn groups(images: Range<usize>, pixels: usize) -> impl Iterator<Item = Range<usize>> {
+    let (end, group) = (images.end, (MOMENTS_CHUNK / pixels).max(1));
+    images
+        .step_by(group)
+        .map(move |first| first..(first + group).min(end))
+}
 
 impl InvertedResidual {
     /// The expanded tensor itself, and its statistics.
@@ -62,15 +72,15 @@ impl InvertedResidual {
             part.clear_image();
             // SAFETY: the slice's own chunk buffer.
             let gram = unsafe { chunks.slice(part.index * chunk, k * k) };
-            for i in part.images.clone() {
-                gram.fill(0.0);
-                let x = &x[i * image * k..(i + 1) * image * k];
-                for x in x.chunks(MOMENTS_CHUNK * k) {
+            for images in groups(part.images.clone(), image) {
+                let x = &x[images.start * image * k..images.end * image * k];
+                for (number, x) in x.chunks(MOMENTS_CHUNK * k).enumerate() {
                     let rows = x.len() / k;
                     // SAFETY: sizes of the slices; the sums are padded.
                     unsafe {
                         let p = x.as_ptr();
-                        gemm_tn(level, rows, k, k, p, k, p, k, gram.as_mut_ptr(), k);
+                        let c = gram.as_mut_ptr();
+                        gemm_tn_onto(level, number > 0, rows, k, k, p, k, p, k, c, k);
                         level.run(Sum {
                             rows,
                             channels: k,

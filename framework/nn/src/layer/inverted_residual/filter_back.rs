@@ -9,7 +9,7 @@ use crate::{
     kernel::{
         depthwise,
         elementwise::{Activate, Add, Affine, NormGradient, Slope},
-        gemm::{Epilogue, Right, gemm, gemm_tn, pack_rows},
+        gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_rows},
     },
     network::Activation,
     parameter::Parameters,
@@ -45,70 +45,79 @@ impl InvertedResidual {
         let mut parts = std::mem::take(&mut self.parts);
         let block = &*self;
         let (m, rows, columns) = (&block.memory, block.rows, block.columns);
-        let [gradient_size, pixel_size, ..] = block.backward_sizes();
+        let [gradient_size, pixel_size, activated_size, _] = block.backward_sizes();
+        let group = block.backward_group();
         let band = block.backward_band();
         each(&mut parts, |part| {
             part.clear();
             let gradients = scratch.from(m.gradients + part.index * m.gradient);
-            // SAFETY: the slice's own gradients.
-            unsafe { gradients.slice(0, m.gradient_project) }.fill(0.0);
+            // SAFETY: the slice's own gradients; those of the expand weights are set by the first product.
+            unsafe { gradients.slice(k * padded, m.gradient_project - k * padded) }.fill(0.0);
             let dy2 = scratch.from(m.chunks + part.index * m.chunk);
             let normalised = dy2.from(gradient_size);
             let activated = normalised.from(pixel_size);
-            let left = activated.from(pixel_size);
-            for i in part.images.clone() {
+            let left = activated.from(activated_size);
+            for image in part.images.clone().step_by(group) {
+                // Only whole images come in groups, so bands of several images follow each other too.
+                let count = group.min(part.images.end - image);
                 let mut first = 0;
                 while first < h {
                     let end = (first + band).min(h);
-                    let (pixel, pixels) = ((i * h + first) * w, (end - first) * w);
+                    let (pixel, pixels) = ((image * h + first) * w, (end - first) * w);
+                    let fresh = image == part.images.start && first == 0;
                     for (number, &(channel, width)) in block.backward_blocks.iter().enumerate() {
-                        // SAFETY: the buffers were sized for a band; pixels are the image's own.
+                        // SAFETY: the buffers were sized for a band; pixels are the images' own.
                         unsafe {
-                            block.fill_gradient(
-                                kept,
-                                scratch,
-                                coefficients,
-                                i,
-                                first..end,
-                                channel,
-                                width,
-                                dy2,
-                                left,
-                            );
+                            let all = count * pixels;
                             block.fill_normalised(
-                                kept, scratch, x, pixel, pixels, channel, width, normalised,
+                                kept, scratch, x, pixel, all, channel, width, normalised,
                             );
-                            let (gamma, beta) = if expands {
-                                (&block.norms[0].gamma, &block.norms[0].beta)
-                            } else {
-                                (&block.ones, &block.zeros)
-                            };
-                            depthwise::backward(
-                                level,
-                                &depthwise::Backward {
-                                    rows,
-                                    columns,
-                                    first,
-                                    end,
-                                    block: width,
-                                    gradient: dy2.at(0),
-                                    weight: block.taps.as_ptr().add(channel),
-                                    tap: padded,
-                                    normalised: normalised.at(0),
-                                    activated: activated.at(0),
-                                    activation: block.expanded_activation(),
-                                    gamma: gamma.as_ptr().add(channel),
-                                    beta: beta.as_ptr().add(channel),
-                                    sum: part.image[0].as_mut_ptr().add(channel),
-                                    product: part.image[1].as_mut_ptr().add(channel),
-                                    weight_gradient: gradients.at(m.gradient_depthwise + channel),
-                                },
-                            );
+                            for i in 0..count {
+                                let normalised = normalised.from(i * pixels * width);
+                                block.fill_gradient(
+                                    kept,
+                                    scratch,
+                                    coefficients,
+                                    image + i,
+                                    first..end,
+                                    channel,
+                                    width,
+                                    dy2,
+                                    left,
+                                );
+                                let (gamma, beta) = if expands {
+                                    (&block.norms[0].gamma, &block.norms[0].beta)
+                                } else {
+                                    (&block.ones, &block.zeros)
+                                };
+                                depthwise::backward(
+                                    level,
+                                    &depthwise::Backward {
+                                        rows,
+                                        columns,
+                                        first,
+                                        end,
+                                        block: width,
+                                        gradient: dy2.at(0),
+                                        weight: block.taps.as_ptr().add(channel),
+                                        tap: padded,
+                                        normalised: normalised.at(0),
+                                        activated: activated.at(0),
+                                        activation: block.expanded_activation(),
+                                        gamma: gamma.as_ptr().add(channel),
+                                        beta: beta.as_ptr().add(channel),
+                                        sum: part.image[0].as_mut_ptr().add(channel),
+                                        product: part.image[1].as_mut_ptr().add(channel),
+                                        weight_gradient: gradients
+                                            .at(m.gradient_depthwise + channel),
+                                    },
+                                );
+                            }
                             if !expands {
                                 if let Some(dx) = dx {
                                     let to = dx.from(pixel * k);
                                     block.write_input_gradient(
-                                        normalised, pixels, channel, width, dy, pixel, to,
+                                        normalised, all, channel, width, dy, pixel, to,
                                     );
                                 }
                                 continue;
@@ -122,11 +131,11 @@ impl InvertedResidual {
                                 let place = m.packed_expand_back + channel * k.next_multiple_of(16);
                                 let (a, c) = (normalised.at(0), dx.at(pixel * k));
                                 let b = Right::Packed(scratch.at(place));
-                                gemm(level, pixels, width, k, a, width, b, c, k, &e);
+                                gemm(level, all, width, k, a, width, b, c, k, &e);
                             }
                             let (a, c) = (x[pixel * k..].as_ptr(), gradients.at(channel));
                             let d = normalised.at(0);
-                            gemm_tn(level, pixels, k, width, a, k, d, width, c, padded);
+                            gemm_tn_onto(level, !fresh, all, k, width, a, k, d, width, c, padded);
                         }
                     }
                     first = end;

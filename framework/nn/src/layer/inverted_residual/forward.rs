@@ -9,7 +9,7 @@
 //! 4. Norm, gate and activation into a buffer, project convolution out of it.
 //! 5. The last norm, and the shortcut.
 
-use super::{FORWARD_CHUNK, InvertedResidual, Place, each};
+use super::{InvertedResidual, Place, each};
 use crate::{
     executor::Mode,
     kernel::{
@@ -301,7 +301,6 @@ impl InvertedResidual {
     ) {
         let (n, o, level) = (self.hidden, self.output.channels, self.level);
         let image = self.output.height * self.output.width;
-        let chunk = self.project_rows(FORWARD_CHUNK);
         let (m, last) = (&self.memory, &self.norms[2]);
         let weight = &parameters.values()[self.project.clone()];
         // SAFETY: the map gives this memory to the packed weights alone.
@@ -318,7 +317,7 @@ impl InvertedResidual {
         each(&mut parts, |part| {
             part.clear();
             let buffer = scratch.at(m.chunks + part.index * m.chunk);
-            for i in part.images.clone() {
+            for (images, pixels) in block.project_chunks(part.images.clone()) {
                 let mut epilogue = Epilogue {
                     sum: part.image[0].as_mut_ptr(),
                     squares: part.image[1].as_mut_ptr(),
@@ -331,22 +330,22 @@ impl InvertedResidual {
                         ..Epilogue::SET
                     };
                 }
-                let mut row = 0;
-                while row < image {
-                    let rows = chunk.min(image - row);
-                    let pixel = i * image + row;
-                    // SAFETY: the chunk lies in the slice's buffer, the pixels are the image's own.
-                    unsafe {
-                        block.activate(kept, i, pixel, rows, buffer);
-                        let c = out.at(pixel * o);
-                        if epilogue.accumulate {
-                            let shortcut = &x[pixel * o..(pixel + rows) * o];
-                            out.slice(pixel * o, rows * o).copy_from_slice(shortcut);
-                        }
-                        let b = Right::Packed(scratch.at(m.packed_project));
-                        gemm(level, rows, n, o, buffer, n, b, c, o, &epilogue);
+                // SAFETY: the chunk lies in the slice's buffer, the pixels are the images' own.
+                unsafe {
+                    for i in images {
+                        let first = pixels.start.max(i * image);
+                        let rows = pixels.end.min((i + 1) * image) - first;
+                        let to = buffer.add((first - pixels.start) * n);
+                        block.activate(kept, i, first, rows, to);
                     }
-                    row += rows;
+                    let (first, rows) = (pixels.start * o, pixels.len());
+                    let c = out.at(first);
+                    if epilogue.accumulate {
+                        let shortcut = &x[first..first + rows * o];
+                        out.slice(first, rows * o).copy_from_slice(shortcut);
+                    }
+                    let b = Right::Packed(scratch.at(m.packed_project));
+                    gemm(level, rows, n, o, buffer, n, b, c, o, &epilogue);
                 }
                 part.flush();
             }
