@@ -1,6 +1,6 @@
 //! Dense convolutions, planned for one batch shape by the method that suits them.
 //!
-//! 3×3 of stride 1 goes by [`winograd`], 1×1 of stride 1 by products of the pixels' rows ([`pointwise`]), everything else
+//! 3×3 of stride 1 goes by [`winograd`], 1×1 by products of the pixels' rows ([`pointwise`]), everything else
 //! by products over the segments of padded bands ([`direct`]). All of them work operands out while they read them.
 
 use super::Size;
@@ -96,7 +96,7 @@ impl Convolution {
         let method = if Winograd::takes(c, batch, input) {
             Method::Winograd(Winograd::new(level, c, batch, input, weight))
         } else if Pointwise::takes(c) {
-            Method::Pointwise(Pointwise::new(level, c, batch, input, weight))
+            Method::Pointwise(Pointwise::new(level, c, batch, input, output, weight))
         } else {
             Method::Direct(Direct::new(level, c, batch, input, output, weight))
         };

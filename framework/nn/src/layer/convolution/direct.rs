@@ -10,17 +10,20 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Folded, PANEL, Sum, packed_blocks};
+use super::{Folded, PANEL, packed_blocks};
 use crate::{
     kernel::{
         Level,
-        dense::{self, Band, DirectTransposed, Operand},
+        dense::{self, Band, Operand},
         gemm::{pack, packed_len},
     },
-    layer::{Size, each_slice, inverted_residual::place::Place, pieces, slices},
+    layer::{Size, each_slice, pieces, slices},
     network::{Activation, Convolution as Description},
     parameter::Parameters,
 };
+
+mod gradient;
+mod weight;
 
 /// Numbers of a band, and of the outputs that are computed from it: both stay in the second-level cache.
 const BAND: usize = 64 * 1024;
@@ -236,14 +239,12 @@ impl Direct {
         let (own, outputs) = (self.own(), self.outputs());
         let (k, block) = (self.area() * own, self.forward_block());
         let (packed, buffers) = scratch.split_at_mut(self.groups * block);
-        for (group, packed) in packed.chunks_mut(block).enumerate() {
-            let places: Vec<[usize; 2]> = (0..k).map(|i| [i / own, i % own]).collect();
-            self.pack(k, outputs, packed, |i, o| {
-                let [tap, channel] = places[i];
-                let weight = self.weight_of(weights, group, o, channel, tap);
-                folded.map_or(weight, |folded| folded.scale[group * outputs + o] * weight)
-            });
-        }
+        let places: Vec<[usize; 2]> = (0..k).map(|i| [i / own, i % own]).collect();
+        self.pack(k, outputs, packed, |group, i, o| {
+            let [tap, channel] = places[i];
+            let weight = self.weight_of(weights, group, o, channel, tap);
+            folded.map_or(weight, |folded| folded.scale[group * outputs + o] * weight)
+        });
         let packed = &*packed;
         let geometry = self.forward_geometry();
         let band = geometry.len(self.input.channels);
@@ -298,144 +299,6 @@ impl Direct {
         });
     }
 
-    /// The input gradient, as [`Convolution::input_gradient`](super::Convolution::input_gradient).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of a pass and who is told of it"
-    )]
-    pub fn input_gradient<T: Send>(
-        &self,
-        parameters: &Parameters,
-        dy: Operand<'_>,
-        dx: &mut [f32],
-        sum: Sum<'_>,
-        scratch: &mut [f32],
-        partial: &mut [T],
-        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
-    ) {
-        let weights = &parameters.values()[self.weight.clone()];
-        let outputs = self.outputs();
-        let packed_len: usize = self.pairs().map(|pair| self.gradient_block(pair)).sum();
-        let (mut packed, buffers) = scratch.split_at_mut(self.groups * packed_len);
-        let mut right = Vec::with_capacity(self.rows[0].len() * self.rows[1].len() * self.groups);
-        for pair in self.pairs() {
-            let [y, x] = pair;
-            let places: Vec<[usize; 2]> = (0..y.taps.len() * x.taps.len() * outputs)
-                .map(|i| {
-                    let (place, o) = (i / outputs, i % outputs);
-                    let (row, column) =
-                        (y.taps[place / x.taps.len()], x.taps[place % x.taps.len()]);
-                    [row * self.kernel + column, o]
-                })
-                .collect();
-            for group in 0..self.groups {
-                let (own, rest) = packed.split_at_mut(self.gradient_block(pair));
-                packed = rest;
-                self.pack(places.len(), self.own(), own, |i, channel| {
-                    let [tap, o] = places[i];
-                    self.weight_of(weights, group, o, channel, tap)
-                });
-                right.push((pair, group, &*own));
-            }
-        }
-        let geometry = self.gradient_geometry();
-        let band = geometry.len(self.output.channels);
-        let len = self.input.len();
-        let row = self.input.width * self.input.channels;
-        let parts = pieces(dx, len, self.batch)
-            .zip(buffers.chunks_mut(band))
-            .zip(slices(self.batch))
-            .zip(partial);
-        each_slice(parts, |(((dx, buffer), images), partial)| {
-            for (dx, image) in dx.chunks_mut(len).zip(images) {
-                let bands = dx.chunks_mut(geometry.rows * self.stride * row);
-                for (dx, first) in bands.zip((0..).step_by(geometry.rows)) {
-                    geometry.fill(
-                        self.level,
-                        self.output,
-                        dy,
-                        image,
-                        first,
-                        geometry.rows,
-                        buffer,
-                    );
-                    let at = image * len + first * self.stride * row;
-                    for &(pair, group, packed) in &right {
-                        for r in (pair[0].first..dx.len() / row).step_by(self.stride) {
-                            let sum = match sum {
-                                Sum::With(tensor) => Sum::With(&tensor[at + r * row..][..row]),
-                                other => other,
-                            };
-                            let dx = &mut dx[r * row..][..row];
-                            let a = &buffer
-                                [r / self.stride * geometry.columns * self.output.channels..];
-                            self.row_gradient(pair, group, a, &geometry, packed, dx, sum);
-                        }
-                    }
-                    done(partial, at, dx);
-                }
-            }
-        });
-    }
-
-    /// One class and group of one row of the input.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of one product and their places"
-    )]
-    fn row_gradient(
-        &self,
-        [y, x]: [&Class; 2],
-        group: usize,
-        a: &[f32],
-        geometry: &Geometry,
-        packed: &[f32],
-        dx: &mut [f32],
-        sum: Sum<'_>,
-    ) {
-        let (own, outputs, depth) = (self.own(), self.outputs(), self.output.channels);
-        let pitch = geometry.columns * depth;
-        let base = |class: &Class, before: usize| (class.reach + before as isize) as usize;
-        let k = y.taps.len() * x.taps.len() * outputs;
-        let mut segments = Vec::with_capacity(y.taps.len() * x.taps.len());
-        if k > 0 {
-            let corner = base(y, geometry.before[0]) * pitch + base(x, geometry.before[1]) * depth;
-            for row in 0..y.taps.len() {
-                let at = corner + row * pitch + group * outputs;
-                if self.groups == 1 {
-                    segments.push(at);
-                } else {
-                    segments.extend((0..x.taps.len()).map(|column| at + column * depth));
-                }
-            }
-        }
-        let length = k / segments.len().max(1);
-        for (column, packed) in blocks(packed, k, own) {
-            let at = x.first * self.input.channels + group * own + column;
-            let work = dense::Direct {
-                m: x.count,
-                n: PANEL.min(own - column),
-                segments: &segments,
-                length,
-                a: a.as_ptr(),
-                lda: depth,
-                b: packed.as_ptr(),
-                c: dx[at..].as_mut_ptr(),
-                ldc: self.stride * self.input.channels,
-                start: std::ptr::null(),
-                addend: match sum {
-                    Sum::Set => std::ptr::null(),
-                    Sum::Add => dx[at..].as_ptr(),
-                    Sum::With(tensor) => tensor[at..].as_ptr(),
-                },
-                activation: Activation::Identity,
-            };
-            // SAFETY: the band was filled for the reach of every class, the panels were packed for this one, and the row
-            // of the input holds its pixels.
-            unsafe { work.run(self.level) };
-        }
-    }
-
     /// Tasks of the weight gradient, and copies of its sums.
     fn weight_tasks(&self) -> (usize, usize) {
         if self.weight.len() * self.merged <= SMALL {
@@ -449,134 +312,6 @@ impl Direct {
     fn weight_buffers(&self) -> usize {
         let geometry = self.forward_geometry();
         geometry.len(self.input.channels) + geometry.rows * self.output.width * self.output.channels
-    }
-
-    /// Adds the gradient of the weights.
-    pub fn weight_gradient(
-        &self,
-        parameters: &mut Parameters,
-        x: Operand<'_>,
-        dy: Operand<'_>,
-        scratch: &mut [f32],
-    ) {
-        let (own, outputs, area) = (self.own(), self.outputs(), self.area());
-        let (k, all) = (area * own, self.weight.len() * self.merged);
-        let (tasks, copies) = self.weight_tasks();
-        let (sums, buffers) = scratch.split_at_mut(copies * all);
-        let shared = Place::new(sums);
-        let buffers = buffers.chunks_mut(self.weight_buffers());
-        each_slice((0..tasks).zip(buffers), |(task, buffer)| {
-            // The sums are `[group, tap, channel, output]`; a task has all of a copy, or some columns of one group.
-            let panels = outputs.div_ceil(PANEL);
-            let (images, groups, columns, copy) = if copies > 1 {
-                let images = slices(self.batch).nth(task).expect("a task for each slice");
-                (images, 0..self.groups, 0..outputs, task)
-            } else if tasks > 1 {
-                let (group, first) = (task / panels, task % panels * PANEL);
-                let columns = first..(first + PANEL).min(outputs);
-                (0..self.batch, group..group + 1, columns, 0)
-            } else {
-                (0..self.batch, 0..self.groups, 0..outputs, 0)
-            };
-            let place = |group: usize, row: usize| {
-                shared.from(copy * all + (group * k + row) * outputs + columns.start)
-            };
-            for group in groups.clone() {
-                for row in 0..k {
-                    // SAFETY: the task's own sums.
-                    unsafe { place(group, row).slice(0, columns.len()) }.fill(0.0);
-                }
-            }
-            for image in images {
-                self.image_sums(
-                    image,
-                    x,
-                    dy,
-                    groups.clone(),
-                    columns.clone(),
-                    buffer,
-                    &place,
-                );
-            }
-        });
-        let (_, gradients) = parameters.values_and_gradients_mut();
-        let (sums, true_own) = (&*sums, own / self.merged);
-        gradients[self.weight.clone()]
-            .par_chunks_mut(TURNED * true_own * area)
-            .enumerate()
-            .for_each(|(i, gradient)| {
-                for copy in sums.chunks(all) {
-                    for channel in 0..true_own {
-                        for tap in 0..area {
-                            let rows = gradient.chunks_mut(true_own * area);
-                            for (o, gradient) in (i * TURNED..).zip(rows) {
-                                let (group, o) = (o / outputs, o % outputs);
-                                let first = o / (outputs / self.merged) * true_own;
-                                let row = group * k + tap * own + first + channel;
-                                gradient[channel * area + tap] += copy[row * outputs + o];
-                            }
-                        }
-                    }
-                }
-            });
-    }
-
-    /// Adds one image to the sums of some groups and columns.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of one product and their places"
-    )]
-    fn image_sums(
-        &self,
-        image: usize,
-        x: Operand<'_>,
-        dy: Operand<'_>,
-        groups: Range<usize>,
-        columns: Range<usize>,
-        buffer: &mut [f32],
-        place: &impl Fn(usize, usize) -> Place,
-    ) {
-        let (geometry, size) = (self.forward_geometry(), self.output);
-        let (outputs, depth) = (self.outputs(), self.input.channels);
-        let (band, of_dy) = buffer.split_at_mut(geometry.len(depth));
-        let row = size.width * size.channels;
-        let pitch = geometry.columns * depth;
-        for first in (0..size.height).step_by(geometry.rows) {
-            let count = geometry.rows.min(size.height - first);
-            geometry.fill(self.level, self.input, x, image, first, count, band);
-            let part = dy.part((image * size.height + first) * row, count * row);
-            let d = match part.plain() {
-                Some(d) => d,
-                None => {
-                    let out = &mut of_dy[..count * row];
-                    part.write(self.level, size.channels, out);
-                    out
-                }
-            };
-            assert_eq!(d.len(), count * row);
-            for group in groups.clone() {
-                let segments = self.segments(group);
-                let length = self.area() * self.own() / segments.len();
-                for column in (0..columns.len()).step_by(PANEL) {
-                    for (i, &segment) in segments.iter().enumerate() {
-                        let work = DirectTransposed {
-                            pixels: (count, size.width),
-                            k: length,
-                            n: PANEL.min(columns.len() - column),
-                            x: band[segment..].as_ptr(),
-                            ldx: (self.stride * pitch, self.stride * depth),
-                            d: d[group * outputs + columns.start + column..].as_ptr(),
-                            ldd: size.channels,
-                            c: place(group, i * length).at(column),
-                            ldc: outputs,
-                        };
-                        // SAFETY: the band was filled for the taps of these rows, `d` has all their pixels, and the
-                        // sums are the caller's own.
-                        unsafe { work.run(self.level) };
-                    }
-                }
-            }
-        }
     }
 
     /// Where the segments of a group start in a band of the input.
@@ -613,17 +348,24 @@ impl Direct {
         weights[((group * self.outputs() + output) * own + channel) * self.area() + tap]
     }
 
-    /// Packs the matrix `[k, n]` in blocks of [`PANEL`] columns.
-    fn pack(&self, k: usize, n: usize, out: &mut [f32], f: impl Fn(usize, usize) -> f32 + Sync) {
+    /// Packs the matrices `[k, n]` of all groups in blocks of [`PANEL`] columns.
+    fn pack(
+        &self,
+        k: usize,
+        n: usize,
+        out: &mut [f32],
+        f: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) {
         if k == 0 {
             return;
         }
-        out.par_chunks_mut(packed_len(k, PANEL))
-            .zip((0..n).into_par_iter().step_by(PANEL))
-            .for_each(|(out, column)| {
-                let width = PANEL.min(n - column);
-                pack(self.level, k, width, out, |i, j| f(i, column + j));
-            });
+        let panels = n.div_ceil(PANEL);
+        let out = out.par_chunks_mut(packed_len(k, PANEL)).enumerate();
+        out.for_each(|(i, out)| {
+            let (group, column) = (i / panels, i % panels * PANEL);
+            let width = PANEL.min(n - column);
+            pack(self.level, k, width, out, |i, j| f(group, i, column + j));
+        });
     }
 }
 

@@ -1,7 +1,7 @@
-//! 1×1 convolutions of stride 1: matrix products of the pixels' rows.
+//! 1×1 convolutions: matrix products of the pixels' rows.
 //!
-//! Rows of a stored operand are read where they lie. Others are worked out for some rows at a time, in a buffer in the
-//! second-level cache. The weight gradient of many weights is cut by weights instead of images, because a copy for every
+//! Rows of a stored operand are read where they lie, if the stride is 1. Others are worked out or picked for some rows at
+//! a time, in a buffer in the second-level cache. The weight gradient of many weights is cut by weights instead of images, because a copy for every
 //! slice of the batch would cost more time and memory than the products; with so many channels the tensors are small, and
 //! operands are worked out once for all.
 
@@ -13,13 +13,15 @@ use super::{Folded, PANEL, Sum, packed_blocks};
 use crate::{
     kernel::{
         Level,
-        dense::Operand,
-        gemm::{Epilogue, Right, gemm, gemm_tn, pack_rows, pack_transposed, packed_len},
+        dense::{Operand, add_and_activate},
+        gemm::{Epilogue, Right, gemm, pack_rows, pack_transposed, packed_len},
     },
-    layer::{Size, each_slice, inverted_residual::place::Place, pieces, slices},
+    layer::{Size, each_slice, pieces, slices},
     network::{Activation, Convolution as Description},
     parameter::Parameters,
 };
+
+mod weight;
 
 /// Numbers of input and output that a slice works on at a time.
 const CHUNK: usize = 128 * 1024;
@@ -35,7 +37,10 @@ const BLOCK: [usize; 2] = [128, 512];
 pub(super) struct Pointwise {
     level: Level,
     batch: usize,
-    /// Pixels of an image.
+    input: Size,
+    output: Size,
+    stride: usize,
+    /// Pixels of an image of the output.
     pixels: usize,
     inputs: usize,
     outputs: usize,
@@ -58,21 +63,25 @@ impl Pointwise {
             c.padding.bottom,
             c.padding.right,
         ];
-        c.kernel == 1 && c.stride == 1 && c.groups == 1 && padding == [0; 4]
+        c.kernel == 1 && c.groups == 1 && padding == [0; 4]
     }
 
-    /// The convolution `c` for `batch` images of size `input`.
+    /// The convolution `c` for `batch` images of size `input`, giving size `output`.
     pub fn new(
         level: Level,
         c: &Description,
         batch: usize,
         input: Size,
+        output: Size,
         weight: Range<usize>,
     ) -> Self {
         Self {
             level,
             batch,
-            pixels: input.height * input.width,
+            input,
+            output,
+            stride: c.stride,
+            pixels: output.height * output.width,
             inputs: c.input,
             outputs: c.output,
             weight,
@@ -83,7 +92,10 @@ impl Pointwise {
     fn rows(&self) -> usize {
         let rows = CHUNK / (self.inputs + self.outputs);
         let most = self.batch.div_ceil(self.count()) * self.pixels;
-        (rows / 12 * 12).max(FEWEST).min(most)
+        (rows / 12 * 12)
+            .max(FEWEST)
+            .min(most)
+            .max(self.output.width)
     }
 
     fn count(&self) -> usize {
@@ -102,7 +114,8 @@ impl Pointwise {
     /// Floats of scratch for a backward pass.
     pub fn backward_scratch(&self) -> usize {
         let (c, o) = (self.inputs, self.outputs);
-        let input = packed_blocks(o, c) + self.count() * self.rows() * o;
+        let spread = if self.stride > 1 { c } else { 0 };
+        let input = packed_blocks(o, c) + self.count() * self.rows() * (o + spread);
         let weight = if self.shared() {
             self.batch * self.pixels * (c + o)
         } else {
@@ -142,7 +155,18 @@ impl Pointwise {
             activation: folded.map_or(Activation::Identity, |folded| folded.activation),
             sum: Sum::Set,
         };
-        self.multiply([k, n], x, packed, y, finish, buffers, partial, done);
+
+        self.multiply(
+            [k, n],
+            x,
+            self.stride,
+            packed,
+            y,
+            finish,
+            buffers,
+            partial,
+            done,
+        );
     }
 
     /// The input gradient, as [`Convolution::input_gradient`](super::Convolution::input_gradient).
@@ -175,10 +199,14 @@ impl Pointwise {
             activation: Activation::Identity,
             sum,
         };
-        self.multiply([k, n], dy, packed, dx, finish, buffers, partial, done);
+        if self.stride > 1 {
+            return self.spread(dy, packed, dx, sum, buffers, partial, done);
+        }
+
+        self.multiply([k, n], dy, 1, packed, dx, finish, buffers, partial, done);
     }
 
-    /// y (+)= x · packed, from k to n channels.
+    /// y (+)= x · packed, from k to n channels, for every pixel of x or those at the stride.
     #[expect(
         clippy::too_many_arguments,
         reason = "the operands of a pass and who is told of it"
@@ -187,6 +215,7 @@ impl Pointwise {
         &self,
         [k, n]: [usize; 2],
         x: Operand<'_>,
+        stride: usize,
         packed: &[f32],
         y: &mut [f32],
         finish: Finish<'_>,
@@ -194,8 +223,7 @@ impl Pointwise {
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
-        let pixels = self.batch * self.pixels;
-        assert!(x.len() == pixels * k && y.len() == pixels * n);
+        assert_eq!(y.len(), self.batch * self.pixels * n);
         assert!(finish.start.is_none_or(|start| start.len() >= n));
         assert!(packed.len() >= packed_blocks(k, n) && partial.len() >= self.count());
         let rows = self.rows();
@@ -207,174 +235,149 @@ impl Pointwise {
             let first = images.start * self.pixels;
             for (y, first) in y.chunks_mut(rows * n).zip((first..).step_by(rows)) {
                 let m = y.len() / n;
-                let a = worked_out(self.level, x.part(first * k, m * k), k, buffer);
+                let a = self.rows_of(x, stride, k, first, m, buffer);
                 assert_eq!(a.len(), m * k);
                 if let Sum::With(tensor) = finish.sum {
                     y.copy_from_slice(&tensor[first * n..][..m * n]);
                 }
-                for (column, packed) in (0..n)
-                    .step_by(PANEL)
-                    .zip(packed.chunks(packed_len(k, PANEL)))
-                {
-                    let width = PANEL.min(n - column);
-                    let start = finish.start.map(|start| start[column..][..width].as_ptr());
-                    let epilogue = Epilogue {
-                        start: start.unwrap_or(std::ptr::null()),
-                        accumulate: !matches!(finish.sum, Sum::Set),
-                        activation: finish.activation,
-                        ..Epilogue::SET
-                    };
-                    // SAFETY: m rows of both tensors; the packed block was made for k and these columns.
-                    unsafe {
-                        gemm(
-                            self.level,
-                            m,
-                            k,
-                            width,
-                            a.as_ptr(),
-                            k,
-                            Right::Packed(packed.as_ptr()),
-                            y.as_mut_ptr().add(column),
-                            n,
-                            &epilogue,
-                        );
-                    }
-                }
+                let accumulate = !matches!(finish.sum, Sum::Set);
+                let (start, activation) = (finish.start, finish.activation);
+                self.product([k, n], a, packed, y, start, accumulate, activation);
                 done(partial, first * n, y);
             }
         });
     }
 
-    /// Adds the gradient of the weights.
-    pub fn weight_gradient(
+    /// C (+)= A · packed.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a product and its epilogue"
+    )]
+    fn product(
         &self,
-        parameters: &mut Parameters,
-        x: Operand<'_>,
-        dy: Operand<'_>,
-        scratch: &mut [f32],
+        [k, n]: [usize; 2],
+        a: &[f32],
+        packed: &[f32],
+        c: &mut [f32],
+        start: Option<&[f32]>,
+        accumulate: bool,
+        activation: Activation,
     ) {
-        let (c, o) = (self.inputs, self.outputs);
-        let pixels = self.batch * self.pixels;
-        assert!(x.len() == pixels * c && dy.len() == pixels * o);
-        let (_, gradients) = parameters.values_and_gradients_mut();
-        let gradient = &mut gradients[self.weight.clone()];
-        assert_eq!(gradient.len(), c * o);
-        if self.shared() {
-            self.blocks(x, dy, gradient, scratch);
-        } else {
-            self.copies(x, dy, gradient, scratch);
-        }
-    }
-
-    /// The gradient of many weights: a block of weights is a task.
-    fn blocks(&self, x: Operand<'_>, dy: Operand<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
-        let (c, o) = (self.inputs, self.outputs);
-        let m = self.batch * self.pixels;
-        let (of_x, of_dy) = scratch.split_at_mut(m * c);
-        let x = self.all(x, c, of_x);
-        let dy = self.all(dy, o, of_dy);
-        let columns = c.div_ceil(BLOCK[1]);
-        let out = Place::new(gradient);
-        let tasks = (0..o.div_ceil(BLOCK[0]) * columns).into_par_iter();
-        tasks.with_max_len(1).for_each(|task| {
-            let (row, column) = (task / columns * BLOCK[0], task % columns * BLOCK[1]);
-            let (rows, width) = (BLOCK[0].min(o - row), BLOCK[1].min(c - column));
-            // SAFETY: m rows of c and of o numbers; the block of the gradient is this task's own.
+        let m = c.len() / n;
+        assert!(c.len() == m * n && a.len() == m * k);
+        let blocks = packed.chunks(packed_len(k, PANEL));
+        for (column, packed) in (0..n).step_by(PANEL).zip(blocks) {
+            let width = PANEL.min(n - column);
+            let start = start.map(|start| start[column..][..width].as_ptr());
+            let epilogue = Epilogue {
+                start: start.unwrap_or(std::ptr::null()),
+                accumulate,
+                activation,
+                ..Epilogue::SET
+            };
+            // SAFETY: m rows of both tensors; the packed block was made for k and these columns.
             unsafe {
-                gemm_tn(
+                gemm(
                     self.level,
                     m,
-                    rows,
+                    k,
                     width,
-                    dy.as_ptr().add(row),
-                    o,
-                    x.as_ptr().add(column),
-                    c,
-                    out.at(row * c + column),
-                    c,
+                    a.as_ptr(),
+                    k,
+                    Right::Packed(packed.as_ptr()),
+                    c.as_mut_ptr().add(column),
+                    n,
+                    &epilogue,
                 );
             }
-        });
-    }
-
-    /// A whole operand.
-    fn all<'a>(&self, operand: Operand<'a>, channels: usize, out: &'a mut [f32]) -> &'a [f32] {
-        if let Some(values) = operand.plain() {
-            return values;
         }
-        let len = self.pixels * channels;
-        let out = &mut out[..self.batch * len];
-        let parts = pieces(out, len, self.batch).zip(slices(self.batch));
-        each_slice(parts, |(out, images)| {
-            let part = operand.part(images.start * len, images.len() * len);
-            part.write(self.level, channels, out);
-        });
-        out
     }
 
-    /// The gradient of few weights: every slice of the batch has a copy.
-    fn copies(&self, x: Operand<'_>, dy: Operand<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
-        let (c, o, rows) = (self.inputs, self.outputs, self.rows());
-        let (sums, buffers) = scratch.split_at_mut(self.count() * c * o);
-        let parts = sums
-            .chunks_mut(c * o)
-            .zip(buffers.chunks_mut(rows * (c + o)))
-            .zip(slices(self.batch));
-        each_slice(parts, |((sums, buffer), images)| {
-            sums.fill(0.0);
-            let (of_x, of_dy) = buffer.split_at_mut(rows * c);
-            let end = images.end * self.pixels;
-            for first in (images.start * self.pixels..end).step_by(rows) {
-                let m = rows.min(end - first);
-                let x = worked_out(self.level, x.part(first * c, m * c), c, of_x);
-                let dy = worked_out(self.level, dy.part(first * o, m * o), o, of_dy);
-                assert!(x.len() == m * c && dy.len() == m * o);
-                // SAFETY: m rows of both, and a sum for every pair of their columns.
-                unsafe {
-                    gemm_tn(
-                        self.level,
-                        m,
-                        o,
-                        c,
-                        dy.as_ptr(),
-                        o,
-                        x.as_ptr(),
-                        c,
-                        sums.as_mut_ptr(),
-                        c,
+    /// The input gradient of a stride above 1: most pixels of the input have none.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    fn spread<T: Send>(
+        &self,
+        dy: Operand<'_>,
+        packed: &[f32],
+        dx: &mut [f32],
+        sum: Sum<'_>,
+        buffers: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        let (k, n, width) = (self.outputs, self.inputs, self.output.width);
+        let (len, row) = (self.input.len(), self.input.width * n);
+        // Rows of the output that are worked on at a time.
+        let count = self.rows() / width;
+        let parts = pieces(dx, len, self.batch)
+            .zip(buffers.chunks_mut(self.rows() * (k + n)))
+            .zip(slices(self.batch))
+            .zip(partial);
+        each_slice(parts, |(((dx, buffer), images), partial)| {
+            let (of_dy, products) = buffer.split_at_mut(self.rows() * k);
+            for (dx, image) in dx.chunks_mut(len).zip(images) {
+                let bands = dx.chunks_mut(count * self.stride * row);
+                for (dx, first) in bands.zip((0..).step_by(count)) {
+                    let at = image * len + first * self.stride * row;
+                    match sum {
+                        Sum::Set => dx.fill(0.0),
+                        Sum::Add => {}
+                        Sum::With(tensor) => dx.copy_from_slice(&tensor[at..][..dx.len()]),
+                    }
+                    let m = count.min(self.output.height - first) * width;
+                    let a = self.rows_of(dy, 1, k, image * self.pixels + first * width, m, of_dy);
+                    let products = &mut products[..m * n];
+                    self.product(
+                        [k, n],
+                        a,
+                        packed,
+                        products,
+                        None,
+                        false,
+                        Activation::Identity,
                     );
+                    for (i, product) in products.chunks(n).enumerate() {
+                        let place = i / width * self.stride * row + i % width * self.stride * n;
+                        let dx = &mut dx[place..][..n];
+                        add_and_activate(self.level, product, Activation::Identity, dx);
+                    }
+                    done(partial, at, dx);
                 }
             }
         });
-        let sums = &*sums;
-        let piece = (1 << 12).min(c * o);
-        gradient
-            .par_chunks_mut(piece)
-            .enumerate()
-            .for_each(|(i, gradient)| {
-                for copy in sums.chunks(c * o) {
-                    let copy = &copy[i * piece..][..gradient.len()];
-                    for (gradient, value) in gradient.iter_mut().zip(copy) {
-                        *gradient += value;
-                    }
-                }
-            });
     }
-}
 
-/// The numbers of an operand of rows of `channels` numbers: where they lie, or in the buffer.
-fn worked_out<'a>(
-    level: Level,
-    operand: Operand<'a>,
-    channels: usize,
-    buffer: &'a mut [f32],
-) -> &'a [f32] {
-    match operand.plain() {
-        Some(values) => values,
-        None => {
-            let out = &mut buffer[..operand.len()];
-            operand.write(level, channels, out);
-            out
+    /// Rows `first..first + m` of an operand of rows of `channels` numbers, or of its pixels at the stride: where they
+    /// lie, or in the buffer.
+    fn rows_of<'a>(
+        &self,
+        operand: Operand<'a>,
+        stride: usize,
+        channels: usize,
+        first: usize,
+        m: usize,
+        buffer: &'a mut [f32],
+    ) -> &'a [f32] {
+        if stride == 1 {
+            let part = operand.part(first * channels, m * channels);
+            if let Some(values) = part.plain() {
+                return values;
+            }
+            let out = &mut buffer[..m * channels];
+            part.write(self.level, channels, out);
+            return out;
         }
+        let out = &mut buffer[..m * channels];
+        for (out, pixel) in out.chunks_exact_mut(channels).zip(first..) {
+            let (image, pixel) = (pixel / self.pixels, pixel % self.pixels);
+            let (y, x) = (pixel / self.output.width, pixel % self.output.width);
+            let place = (image * self.input.height + y * stride) * self.input.width + x * stride;
+            let part = operand.part(place * channels, channels);
+            part.write(self.level, channels, out);
+        }
+        out
     }
 }

@@ -9,24 +9,21 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
+use super::{Folded, PANEL, Sum};
 use crate::{
     kernel::{
         Level,
         dense::{Band, Operand},
-        gemm::{Epilogue, Right, gemm, gemm_tn, packed_len},
-        winograd::{
-            FilterSource, GradientTiles, InputTiles, OutputTiles, POINTS, TILE, WeightGradient,
-            filters,
-        },
+        gemm::packed_len,
+        winograd::{FilterSource, GradientTiles, InputTiles, POINTS, TILE},
     },
-    layer::{Size, each_slice, inverted_residual::place::Place},
+    layer::{Size, inverted_residual::place::Place},
     network::{Activation, Convolution as Description},
     parameter::Parameters,
 };
 
-use super::{Folded, PANEL, Sum};
+mod product;
+mod weight;
 
 /// Fewest tiles of a batch for which transforming the filters pays.
 const FEWEST: usize = 16;
@@ -257,253 +254,6 @@ impl Winograd {
         };
         let sizes = [self.outputs, self.inputs];
         self.convolve(sizes, source, dy, dx, finish, scratch, partial, done);
-    }
-
-    /// y (+)= x ∗ filters, from k to n channels.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of a pass and who is told of it"
-    )]
-    fn convolve<T: Send>(
-        &self,
-        [k, n]: [usize; 2],
-        source: FilterSource<'_>,
-        x: Operand<'_>,
-        y: &mut [f32],
-        finish: Finish<'_>,
-        scratch: &mut [f32],
-        partial: &mut [T],
-        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
-    ) {
-        let pixels = self.batch * self.height * self.width;
-        assert!(x.len() == pixels * k && y.len() == pixels * n);
-        assert!(finish.start.is_none_or(|start| start.len() >= n));
-        assert!(partial.len() >= self.parts());
-        let (level, cut) = (self.level, self.cut(k * n, k + n, 28));
-        let right_plane = plane(packed_len(k, PANEL));
-        let block = POINTS * right_plane;
-        let (packed, scratch) = scratch.split_at_mut(n.div_ceil(PANEL) * block);
-        packed
-            .par_chunks_mut(block)
-            .with_max_len(1)
-            .enumerate()
-            .for_each(|(i, packed)| {
-                let first = i * PANEL;
-                let width = PANEL.min(n - first);
-                filters(level, source, k, first, width, right_plane, packed);
-            });
-        let packed = &*packed;
-        let band = self.band(cut, k);
-        let (bands, points) = scratch.split_at_mut(self.parts() * band);
-        let most = self.chunk_tiles(cut);
-        let (plane_in, plane_out) = (plane(most * k), plane(most * n));
-        let out = Place::new(y);
-        // A chunk's points are `[point, tile, channel]` in buffers of `most` tiles.
-        let inputs = |runs: Range<usize>, before: usize, band: &mut [f32], to: Place| {
-            for run in self.runs(runs, before) {
-                self.inputs(run, x, k, plane_in, band, to);
-            }
-        };
-        let outputs = |runs: Range<usize>, before: usize, from: Place, partial: &mut T| {
-            for run in self.runs(runs, before) {
-                let (at, len) = self.pixels(run, n);
-                let kernel = OutputTiles {
-                    points: from.at(run.before * n),
-                    plane: plane_out,
-                    channels: n,
-                    tiles: (run.rows, self.tiles.1),
-                    out: out.at(at),
-                    size: (len / n / self.width, self.width),
-                    start: finish.start.map_or(std::ptr::null(), <[f32]>::as_ptr),
-                    addend: match finish.sum {
-                        Sum::Set => std::ptr::null(),
-                        Sum::Add => out.at(at).cast_const(),
-                        Sum::With(tensor) => tensor[at..][..len].as_ptr(),
-                    },
-                    activation: finish.activation,
-                };
-                // SAFETY: the points hold the run's tiles; its pixels lie in y, and no other part has them.
-                unsafe {
-                    level.run(kernel);
-                    done(partial, at, out.slice(at, len));
-                }
-            }
-        };
-        let product = |m: usize, point: usize, column: usize, from: Place, to: Place| {
-            let width = PANEL.min(n - column);
-            let right = &packed[column / PANEL * block + point * right_plane..];
-            assert!(right.len() >= packed_len(k, width));
-            // SAFETY: m tiles of every point lie in both buffers; the filters were made for k and these columns.
-            unsafe {
-                gemm(
-                    level,
-                    m,
-                    k,
-                    width,
-                    from.at(point * plane_in),
-                    k,
-                    Right::Packed(right.as_ptr()),
-                    to.at(point * plane_out + column),
-                    n,
-                    &Epilogue::SET,
-                );
-            }
-        };
-        if cut.shared {
-            let (from, to) = points.split_at_mut(POINTS * plane_in);
-            assert!(to.len() >= POINTS * plane_out);
-            let (from, to) = (Place::new(from), Place::new(to));
-            for first in (0..self.units()).step_by(cut.units) {
-                let chunk = first..(first + cut.units).min(self.units());
-                let m = chunk.len() * self.tiles.1;
-                each_slice(
-                    parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
-                    |(part, band)| inputs(part, chunk.start, band, from),
-                );
-                let columns = n.div_ceil(PANEL);
-                (0..POINTS * columns)
-                    .into_par_iter()
-                    .with_max_len(columns)
-                    .for_each(|i| product(m, i / columns, i % columns * PANEL, from, to));
-                each_slice(
-                    parts(chunk.clone(), self.parts()).zip(&mut *partial),
-                    |(part, partial)| outputs(part, chunk.start, to, partial),
-                );
-            }
-        } else {
-            let images = parts(0..self.batch, self.parts());
-            let work = images
-                .zip(bands.chunks_mut(band))
-                .zip(points.chunks_mut(POINTS * (plane_in + plane_out)))
-                .zip(partial);
-            each_slice(work, |(((images, band), points), partial)| {
-                let (from, to) = points.split_at_mut(POINTS * plane_in);
-                assert!(to.len() >= POINTS * plane_out);
-                let (from, to) = (Place::new(from), Place::new(to));
-                let units = images.start * self.tiles.0..images.end * self.tiles.0;
-                for first in units.clone().step_by(cut.units) {
-                    let chunk = first..(first + cut.units).min(units.end);
-                    let m = chunk.len() * self.tiles.1;
-                    inputs(chunk.clone(), first, band, from);
-                    for point in 0..POINTS {
-                        for column in (0..n).step_by(PANEL) {
-                            product(m, point, column, from, to);
-                        }
-                    }
-                    outputs(chunk, first, to, partial);
-                }
-            });
-        }
-    }
-
-    /// Adds the gradient of the weights.
-    pub fn weight_gradient(
-        &self,
-        parameters: &mut Parameters,
-        x: Operand<'_>,
-        dy: Operand<'_>,
-        scratch: &mut [f32],
-    ) {
-        let (c, o, level) = (self.inputs, self.outputs, self.level);
-        let pixels = self.batch * self.height * self.width;
-        assert!(x.len() == pixels * c && dy.len() == pixels * o);
-        let cut = self.weight_cut();
-        let (most, copies) = (self.chunk_tiles(cut), self.lanes(cut));
-        let band = self.band(cut, c.max(o));
-        let (plane_x, plane_dy, plane_sum) = (plane(most * c), plane(most * o), plane(c * o));
-        let (sums, scratch) = scratch.split_at_mut(copies * POINTS * plane_sum);
-        let (bands, points) = scratch.split_at_mut(self.parts() * band);
-        let points_len = POINTS * (plane_x + plane_dy);
-        let transform =
-            |units: Range<usize>, before: usize, band: &mut [f32], from: Place, to: Place| {
-                for run in self.runs(units, before) {
-                    self.inputs(run, x, c, plane_x, band, from);
-                    self.gradients(run, dy, plane_dy, band, to);
-                }
-            };
-        let product = |m: usize, point: usize, rows: Range<usize>, from: Place, to: Place, sums| {
-            // SAFETY: m tiles of every point lie in both buffers, and `sums` are the rows' own.
-            unsafe {
-                gemm_tn(
-                    level,
-                    m,
-                    rows.len(),
-                    c,
-                    to.at(point * plane_dy + rows.start),
-                    o,
-                    from.at(point * plane_x),
-                    c,
-                    sums,
-                    c,
-                );
-            }
-        };
-        if cut.shared {
-            assert!(points.len() >= points_len);
-            let (from, to) = points.split_at_mut(POINTS * plane_x);
-            let (from, to) = (Place::new(from), Place::new(to));
-            for first in (0..self.units()).step_by(cut.units) {
-                let chunk = first..(first + cut.units).min(self.units());
-                let m = chunk.len() * self.tiles.1;
-                each_slice(
-                    parts(chunk.clone(), self.parts()).zip(bands.chunks_mut(band)),
-                    |(part, band)| transform(part, first, band, from, to),
-                );
-                let tasks = sums
-                    .chunks_mut(plane_sum)
-                    .enumerate()
-                    .flat_map(|(point, sums)| {
-                        let sums = &mut sums[..c * o];
-                        let rows = (0..o).step_by(ROWS).zip(sums.chunks_mut(ROWS * c));
-                        rows.map(move |(row, sums)| (point, row, sums))
-                    });
-                each_slice(tasks, |(point, row, sums)| {
-                    if first == 0 {
-                        sums.fill(0.0);
-                    }
-                    let rows = row..row + sums.len() / c;
-                    product(m, point, rows, from, to, sums.as_mut_ptr());
-                });
-            }
-        } else {
-            let images = parts(0..self.batch, self.parts());
-            let work = images
-                .zip(bands.chunks_mut(band))
-                .zip(points.chunks_mut(points_len))
-                .zip(sums.chunks_mut(POINTS * plane_sum));
-            each_slice(work, |(((images, band), points), sums)| {
-                assert!(points.len() >= points_len);
-                sums.fill(0.0);
-                let (from, to) = points.split_at_mut(POINTS * plane_x);
-                let (from, to) = (Place::new(from), Place::new(to));
-                let units = images.start * self.tiles.0..images.end * self.tiles.0;
-                for first in units.clone().step_by(cut.units) {
-                    let chunk = first..(first + cut.units).min(units.end);
-                    let m = chunk.len() * self.tiles.1;
-                    transform(chunk, first, band, from, to);
-                    for (point, sums) in sums.chunks_mut(plane_sum).enumerate() {
-                        product(m, point, 0..o, from, to, sums.as_mut_ptr());
-                    }
-                }
-            });
-        }
-        let (_, gradients) = parameters.values_and_gradients_mut();
-        let sums = &*sums;
-        gradients[self.weight.clone()]
-            .par_chunks_mut(9 * c)
-            .enumerate()
-            .for_each(|(row, gradient)| {
-                let kernel = WeightGradient {
-                    sums: sums[row * c..].as_ptr(),
-                    copies,
-                    copy: POINTS * plane_sum,
-                    plane: plane_sum,
-                    inputs: c,
-                    out: gradient.as_mut_ptr(),
-                };
-                // SAFETY: every point of every copy has a row of c sums for each output; the gradient has 9 · c numbers.
-                unsafe { level.run(kernel) }
-            });
     }
 
     /// Writes the points of a run's inputs, of k channels, to the buffer of a chunk.
