@@ -72,24 +72,54 @@ pub fn pack_transposed(
     for (column, vectors) in tile::cut(level, n) {
         let width = vectors * level.lanes();
         let panel = &mut out[k * column..][..k * width];
+        let filled = width.min(n - column);
         // Sixteen rows at a time: their lines stay in the first cache while the columns are read.
         for (block, rows) in panel.chunks_mut(16 * width).enumerate() {
             let first = block * 16;
             let count = rows.len() / width;
-            for j in 0..width {
-                if column + j < n {
-                    let source = &values[(column + j) * stride + first..][..count];
-                    let factor = scale.map_or(1.0, |scale| scale[column + j]);
-                    for (i, value) in source.iter().enumerate() {
-                        rows[i * width + j] = value * factor;
-                    }
-                } else {
-                    for i in 0..count {
-                        rows[i * width + j] = 0.0;
-                    }
+            let mut j = 0;
+            while j + 4 <= filled {
+                let sources: [&[f32]; 4] =
+                    std::array::from_fn(|c| &values[(column + j + c) * stride + first..][..count]);
+                let factors: [f32; 4] =
+                    std::array::from_fn(|c| scale.map_or(1.0, |scale| scale[column + j + c]));
+                turn(sources, factors, &mut rows[j..], width);
+                j += 4;
+            }
+            for j in j..filled {
+                let source = &values[(column + j) * stride + first..][..count];
+                let factor = scale.map_or(1.0, |scale| scale[column + j]);
+                for (i, value) in source.iter().enumerate() {
+                    rows[i * width + j] = value * factor;
                 }
             }
+            for row in rows.chunks_mut(width) {
+                row[filled..].fill(0.0);
+            }
         }
+    }
+}
+
+/// Writes four columns, each times its factor, as rows `width` apart. Squares of four are turned at once, in a form that the
+/// compiler makes shuffles of.
+fn turn(columns: [&[f32]; 4], factors: [f32; 4], rows: &mut [f32], width: usize) {
+    let squares = columns.map(|column| column.as_chunks::<4>());
+    let [a, b, c, d] = squares.map(|(squares, _)| squares);
+    let mut at = 0;
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        for i in 0..4 {
+            let row = [a[i], b[i], c[i], d[i]];
+            let row: [f32; 4] = std::array::from_fn(|c| row[c] * factors[c]);
+            rows[at..at + 4].copy_from_slice(&row);
+            at += width;
+        }
+    }
+    let [a, b, c, d] = squares.map(|(_, rest)| rest);
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        let row = [a, b, c, d];
+        let row: [f32; 4] = std::array::from_fn(|c| row[c] * factors[c]);
+        rows[at..at + 4].copy_from_slice(&row);
+        at += width;
     }
 }
 

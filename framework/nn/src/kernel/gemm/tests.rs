@@ -198,6 +198,21 @@ fn closures_pack_like_rows() {
 }
 
 #[test]
+fn columns_pack_like_closures() {
+    for level in Level::available() {
+        for (k, n) in [(11, 37), (64, 197), (3, 2), (16, 64)] {
+            let b = numbers(n * (k + 3), 8);
+            let scale = numbers(n, 9);
+            let mut packed = vec![9.0; packed_len(k, n)];
+            pack_transposed(level, k, n, &b, k + 3, Some(&scale), &mut packed);
+            let mut other = vec![9.0; packed_len(k, n)];
+            pack(level, k, n, &mut other, |i, j| b[j * (k + 3) + i] * scale[j]);
+            assert_eq!(packed, other, "{level} {k} {n}");
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "matrix A of 3 × 4 with row distance 4 does not fit into 11 numbers")]
 fn short_slices_are_refused() {
     let level = Level::current();
