@@ -206,7 +206,9 @@ fn columns_pack_like_closures() {
             let mut packed = vec![9.0; packed_len(k, n)];
             pack_transposed(level, k, n, &b, k + 3, Some(&scale), &mut packed);
             let mut other = vec![9.0; packed_len(k, n)];
-            pack(level, k, n, &mut other, |i, j| b[j * (k + 3) + i] * scale[j]);
+            pack(level, k, n, &mut other, |i, j| {
+                b[j * (k + 3) + i] * scale[j]
+            });
             assert_eq!(packed, other, "{level} {k} {n}");
         }
     }
