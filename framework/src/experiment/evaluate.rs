@@ -34,9 +34,14 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let site = fields.site();
     let name = fields.name("evaluate");
     let weights = weights(&mut fields, stages, i);
-    let encoder = fields.optional::<Option<String>>("encoder", "\"teacher\"").flatten();
+    let encoder = fields
+        .optional::<Option<String>>("encoder", "\"teacher\"")
+        .flatten();
     if encoder.is_some() && matches!(weights, Some((Weights::Untrained, _))) {
-        fields.refuse("encoder", "is for weights of several encoders, not for untrained ones");
+        fields.refuse(
+            "encoder",
+            "is for weights of several encoders, not for untrained ones",
+        );
     }
     let backbone = backbone(
         &mut fields,
@@ -64,10 +69,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         metrics: metrics?,
         site,
     };
-    let mut lines = vec![
-        ("name", layout::quoted(&stage.name)),
-        ("weights", written),
-    ];
+    let mut lines = vec![("name", layout::quoted(&stage.name)), ("weights", written)];
     if let Some(encoder) = &stage.encoder {
         lines.push(("encoder", layout::quoted(encoder)));
     }
