@@ -55,8 +55,9 @@ impl Network {
         if place.form != Form::Rows {
             return Err(Impossible {
                 block: self.blocks.len().saturating_sub(1),
-                reason: "the network must end in rows, behind a global average pool or the first token"
-                    .into(),
+                reason:
+                    "the network must end in rows, behind a global average pool or the first token"
+                        .into(),
             });
         }
         Ok(sizes)
