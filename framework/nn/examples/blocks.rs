@@ -1,4 +1,5 @@
-//! Times every layer of a MobileNetV3 trunk at 224×224: the query's forward and backward pass and the key's forward pass.
+//! Times every layer of a MobileNetV3 trunk at 224×224: the query's forward and backward pass, the key's
+//! forward pass, and inference.
 //!
 //! `cargo run --release -p smallfry-nn --example blocks [small|large|b0] [batch] [repeats]`; `large:14:7` is block 14
 //! alone on maps of 7×7.
@@ -7,7 +8,7 @@
 //! in milliseconds: of the processor where there is one thread (other programs disturb it less), else of the clock; GFLOP/s count two for every multiply-add of the convolutions, two forward passes' worth for backward.
 
 use smallfry_nn::{
-    Mode, Parameters,
+    Executor, Images, Mode, Parameters,
     init::Init,
     layer::{Layer, Pass, Purpose, Size, plan},
     memory::Memory,
@@ -304,20 +305,24 @@ fn main() {
         lens.push(batch * size.len());
     }
     let mut gradients: Vec<Memory> = lens.iter().map(|&n| Memory::new(Memory::pad(n))).collect();
-    let mut times = vec![[f64::INFINITY; 3]; count];
+    let mut times = vec![[f64::INFINITY; 4]; count];
     let mut steps = Vec::new();
     rayon::scope(|_| {
         for _ in 0..repeats {
             for (i, g) in all(&mut gradients[count]).iter_mut().enumerate() {
                 *g = (i % 97) as f32 / 97.0 - 0.5;
             }
-            let start = now();
             let mut clock = |i: usize, kind: usize, work: &mut dyn FnMut()| {
                 let start = now();
                 work();
                 let time = &mut times[i][kind];
                 *time = time.min(now() - start);
             };
+            for i in 0..count {
+                let lens = [lens[i], lens[i + 1]];
+                clock(i, 3, &mut || key.run(i, Mode::Infer, lens, None));
+            }
+            let start = now();
             for i in 0..count {
                 let lens = [lens[i], lens[i + 1]];
                 clock(i, 0, &mut || {
@@ -341,17 +346,19 @@ fn main() {
             steps.push(now() - start);
         }
     });
-    println!("layer  forward  GFLOP/s | backward  GFLOP/s | momentum  GFLOP/s");
+    println!("layer  forward  GFLOP/s | backward  GFLOP/s | momentum  GFLOP/s |    infer  GFLOP/s");
     let mut size = image;
-    for (i, (block, [forward, backward, momentum])) in network.blocks.iter().zip(&times).enumerate()
+    for (i, (block, [forward, backward, momentum, infer])) in
+        network.blocks.iter().zip(&times).enumerate()
     {
         let (next, work) = follow(block, size);
         let speed = |units: f64, time: f64| units * 2.0 * (batch * work) as f64 / time * 1e-6;
         println!(
-            "{i:>5} {forward:>8.2} {:>8.0} | {backward:>8.2} {:>8.0} | {momentum:>8.2} {:>8.0}   {}×{}×{}",
+            "{i:>5} {forward:>8.2} {:>8.0} | {backward:>8.2} {:>8.0} | {momentum:>8.2} {:>8.0} | {infer:>8.2} {:>8.0}   {}×{}×{}",
             speed(1.0, *forward),
             speed(2.0, *backward),
             speed(1.0, *momentum),
+            speed(1.0, *infer),
             next.height,
             next.width,
             next.channels
@@ -360,11 +367,30 @@ fn main() {
     }
     let sum = |kind: usize| times.iter().map(|t| t[kind]).sum::<f64>();
     println!(
-        "sum   {:>8.2}          | {:>8.2}          | {:>8.2}",
+        "sum   {:>8.2}          | {:>8.2}          | {:>8.2}          | {:>8.2}",
         sum(0),
         sum(1),
-        sum(2)
+        sum(2),
+        sum(3)
     );
+    drop((query, key));
+    if let Ok(sizes) = network.outputs(side, side) {
+        let last = sizes.last().map_or(0, |size| batch * size.len());
+        let mut parameters = Parameters::initialised(&network, 1);
+        let values = vec![0.5; batch * image.len()];
+        let mut features = vec![0.0; last];
+        for mode in [Mode::Train { draw: 0 }, Mode::Momentum { draw: 0 }] {
+            let images = Images {
+                batch,
+                height: side,
+                width: side,
+                values: &values,
+            };
+            let mut executor = Executor::new(network.clone());
+            executor.forward(&mut parameters, images, mode, &mut features);
+            println!("{mode:?}: {} MB", executor.bytes() >> 20);
+        }
+    }
     steps.sort_by(f64::total_cmp);
     let (best, median) = (steps[0], steps[steps.len() / 2]);
     println!(

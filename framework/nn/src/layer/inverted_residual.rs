@@ -54,6 +54,8 @@ const BACKWARD_BLOCK: usize = 96;
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     level: Level,
+    /// Numbers that the buffers of a slice may have together.
+    cache: usize,
     purpose: Purpose,
     batch: usize,
     input: Size,
@@ -193,6 +195,7 @@ impl InvertedResidual {
             .unwrap_or(&description.depthwise);
         let mut block = Self {
             level: Level::current(),
+            cache: CACHE,
             purpose,
             batch,
             input,
@@ -252,6 +255,14 @@ impl InvertedResidual {
     #[cfg(test)]
     fn with_level(mut self, level: Level) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Cuts its work as if the cache held only so many numbers.
+    #[cfg(test)]
+    fn with_cache(mut self, cache: usize) -> Self {
+        self.cache = cache;
+        self.memory = self.map();
         self
     }
 
@@ -321,14 +332,14 @@ impl InvertedResidual {
     /// Output rows of a forward band.
     fn forward_band(&self) -> usize {
         let row = self.columns.padded() * self.widest(&self.forward_blocks);
-        ((CACHE / row).saturating_sub(self.rows.kernel) / self.rows.stride)
+        ((self.cache / row).saturating_sub(self.rows.kernel) / self.rows.stride)
             .clamp(1, self.output.height)
     }
 
     /// Input rows of a backward band.
     fn backward_band(&self) -> usize {
         let row = (self.columns.input + self.columns.kernel) * self.widest(&self.backward_blocks);
-        let rows = (CACHE / (3 * row)).max(2);
+        let rows = (self.cache / (3 * row)).max(2);
         if rows < self.input.height {
             rows / 2 * 2
         } else {
@@ -346,7 +357,7 @@ impl InvertedResidual {
         let line = self.columns.reached(0, self.columns.input).len();
         let pixels = band * self.input.width * width;
         let left = if band < self.input.height {
-            (self.rows.kernel - 1).div_ceil(self.rows.stride) * line * self.padded
+            self.common_lines() * line * self.padded
         } else {
             0
         };
@@ -361,7 +372,7 @@ impl InvertedResidual {
     /// Rows of a chunk of the project convolution: whole images, or an even part of one.
     fn project_rows(&self) -> usize {
         let image = self.output.height * self.output.width;
-        let rows = (CACHE / self.hidden).max(14);
+        let rows = (self.cache / self.hidden).max(14);
         if image > rows {
             let parts = image.div_ceil(rows);
             return image.div_ceil(parts).next_multiple_of(14).min(image);
@@ -389,6 +400,11 @@ impl InvertedResidual {
                 (first..last, start..(start + rows).min(last * image))
             })
         })
+    }
+
+    /// Lines of the gradient that two neighbouring bands have in common, at most.
+    fn common_lines(&self) -> usize {
+        (self.rows.kernel - 2).div_ceil(self.rows.stride) + 1
     }
 
     /// Images of a slice that go through backward's filter together: several where an image is small.

@@ -209,8 +209,7 @@ impl InvertedResidual {
             None => 0,
         };
         let common = lines.end - self.rows.reached(band.end, band.end + 1).start;
-        let stride = (self.rows.kernel - 1).div_ceil(self.rows.stride) * line / width;
-        let left = left.from(stride * channel);
+        let left = left.from(self.common_lines() * line / width * channel);
         // SAFETY: the caller's promise.
         unsafe {
             let known = known.max(0) as usize;

@@ -307,6 +307,11 @@ struct Outcome {
 }
 
 fn run(case: &Case, level: Level, mode: Mode) -> Outcome {
+    run_cut(case, level, CACHE, mode)
+}
+
+/// With work cut as if the cache held only `cache` numbers.
+fn run_cut(case: &Case, level: Level, cache: usize, mode: Mode) -> Outcome {
     let mut parameters = case.parameters();
     let purpose = match mode {
         Mode::Train { .. } => Purpose::Train,
@@ -314,7 +319,7 @@ fn run(case: &Case, level: Level, mode: Mode) -> Outcome {
     };
     let description = case.description();
     let block = InvertedResidual::new(&description, case.batch, case.input, purpose, &parameters);
-    let mut block = block.with_level(level);
+    let mut block = block.with_level(level).with_cache(cache);
     let x = case.input();
     let mut y = vec![f32::NAN; case.batch * block.output().len()];
     let train = purpose == Purpose::Train;
@@ -382,6 +387,34 @@ fn training_equals_the_reference() {
                 close(found.parameters.gradient(name), gradient, &what);
             }
             compare_statistics(&found.parameters, &expected, &what);
+        }
+    }
+}
+
+#[test]
+fn training_in_small_pieces_equals_the_reference() {
+    let mut cases = cases();
+    // Several blocks of channels, several bands of lines, with and without padding in front.
+    cases.extend([
+        Case::new([12, 10, 16], 208, 24, 3, 2),
+        Case::new([12, 10, 16], 208, 24, 3, 2).pad(0, 0, 1, 1),
+        Case::new([11, 10, 16], 208, 24, 5, 2).act(Activation::HardSwish),
+        Case::new([12, 9, 16], 208, 16, 5, 2).pad(1, 1, 2, 2),
+        Case::new([12, 9, 16], 208, 16, 3, 1).gate(5, true),
+        Case::new([13, 9, 16], 208, 16, 7, 2),
+    ]);
+    for case in cases {
+        let mode = Mode::Train { draw: 77 };
+        let expected = reference::run(&case, mode);
+        for cache in [1, 6000] {
+            let what = format!("cache {cache} {case:?}");
+            let found = run_cut(&case, Level::current(), cache, mode);
+            close(&found.y, &expected.y, &format!("y {what}"));
+            close(&found.dx, &expected.dx, &format!("dx {what}"));
+            for (name, gradient) in &expected.gradients {
+                let what = format!("gradient of {name} {what}");
+                close(found.parameters.gradient(name), gradient, &what);
+            }
         }
     }
 }
