@@ -374,6 +374,10 @@ fn main() {
         sum(3)
     );
     drop((query, key));
+    let mut network = network;
+    network
+        .blocks
+        .push(Block::GlobalAveragePool { dropout: 0.0 });
     if let Ok(sizes) = network.outputs(side, side) {
         let last = sizes.last().map_or(0, |size| batch * size.len());
         let mut parameters = Parameters::initialised(&network, 1);

@@ -25,10 +25,11 @@ fn groups(images: Range<usize>, pixels: usize) -> impl Iterator<Item = Range<usi
 }
 
 impl InvertedResidual {
-    /// The expanded tensor itself, and its statistics.
+    /// The expanded tensor itself, and its statistics; in inference normalised and activated.
     pub(super) fn expand(
         &mut self,
         parameters: &mut Parameters,
+        infer: bool,
         kept: Place,
         scratch: Place,
         x: &[f32],
@@ -38,15 +39,26 @@ impl InvertedResidual {
         let place = self.expand.clone().expect("a stored block expands");
         // SAFETY: the map gives this memory to the packed weights alone.
         let packed = unsafe { scratch.slice(self.memory.packed_expand, packed_len(k, n)) };
-        pack_transposed(level, k, n, &parameters.values()[place], k, None, packed);
+        let (norm, activation) = (&self.norms[0], self.expanded_activation());
+        let scale = infer.then_some(&norm.scale[..]);
+        let weight = &parameters.values()[place];
+        pack_transposed(level, k, n, weight, k, scale, packed);
         let (packed, out) = (Place::new(packed), kept.from(self.memory.expanded));
         each(&mut self.parts, |part| {
             part.clear();
             for i in part.images.clone() {
-                let e = Epilogue {
-                    sum: part.image[0].as_mut_ptr(),
-                    squares: part.image[1].as_mut_ptr(),
-                    ..Epilogue::SET
+                let e = if infer {
+                    Epilogue {
+                        start: norm.shift.as_ptr(),
+                        activation,
+                        ..Epilogue::SET
+                    }
+                } else {
+                    Epilogue {
+                        sum: part.image[0].as_mut_ptr(),
+                        squares: part.image[1].as_mut_ptr(),
+                        ..Epilogue::SET
+                    }
                 };
                 let x = &x[i * image * k..(i + 1) * image * k];
                 // SAFETY: the image's own rows of the tensor.
@@ -57,6 +69,9 @@ impl InvertedResidual {
                 part.flush();
             }
         });
+        if infer {
+            return;
+        }
         let sums = self.parts.iter().map(|part| &part.sums);
         self.norms[0].take_sums((self.batch * image) as f64, sums, parameters);
     }

@@ -17,6 +17,7 @@ use crate::{
         elementwise::{Activate, Affine, Sum},
         gemm::{Epilogue, Right, gemm, pack_transposed, packed_len},
     },
+    network::Activation,
     parameter::Parameters,
 };
 
@@ -36,15 +37,16 @@ impl InvertedResidual {
             for norm in &mut self.norms {
                 norm.take_running(parameters);
             }
-        } else if self.stored {
-            self.expand(parameters, kept, scratch, x);
-        } else if self.expand.is_some() {
+        }
+        if self.stored {
+            self.expand(parameters, infer, kept, scratch, x);
+        } else if self.expand.is_some() && !infer {
             self.take_moments(x, scratch);
             self.moments_of_expanded(parameters, kept);
         }
 
         self.spread_taps(parameters);
-        let expand_again = self.expand.is_some() && (infer || !self.stored);
+        let expand_again = self.expand.is_some() && !self.stored;
         if expand_again {
             self.pack_expand(
                 parameters,
@@ -53,7 +55,7 @@ impl InvertedResidual {
                 &self.norms[0].scale,
             );
         }
-        self.filter(expand_again, kept, scratch, x);
+        self.filter(infer, kept, scratch, x);
         if !infer {
             let sums = self.parts.iter().map(|part| &part.sums);
             self.norms[1].take_sums(pixels, sums, parameters);
@@ -111,7 +113,7 @@ impl InvertedResidual {
     }
 
     /// Expand (again, where asked for), norm, activation and depthwise convolution.
-    fn filter(&mut self, expand_again: bool, kept: Place, scratch: Place, x: &[f32]) {
+    fn filter(&mut self, infer: bool, kept: Place, scratch: Place, x: &[f32]) {
         let image_sums = Place::new(&mut self.image_sums);
         let mut parts = std::mem::take(&mut self.parts);
         let block = &*self;
@@ -145,16 +147,7 @@ impl InvertedResidual {
                                 to.slice(after * width, (line - after) * width).fill(0.0);
                                 let pixel = (i * h + row as usize) * w;
                                 let to = to.at(before * width);
-                                block.fill_line(
-                                    expand_again,
-                                    kept,
-                                    scratch,
-                                    x,
-                                    pixel,
-                                    channel,
-                                    width,
-                                    to,
-                                );
+                                block.fill_line(infer, kept, scratch, x, pixel, channel, width, to);
                             }
                         }
                         // SAFETY: the buffer has the lines of the band; the output rows are the image's own.
@@ -198,7 +191,7 @@ impl InvertedResidual {
     #[expect(clippy::too_many_arguments, reason = "one step of the loop above")]
     unsafe fn fill_line(
         &self,
-        expand_again: bool,
+        infer: bool,
         kept: Place,
         scratch: Place,
         x: &[f32],
@@ -211,7 +204,7 @@ impl InvertedResidual {
         let norm = &self.norms[0];
         // SAFETY: the row lies within x and the kept tensor; the caller's promise for `to`.
         unsafe {
-            if expand_again {
+            if self.expand.is_some() && !self.stored {
                 let e = Epilogue {
                     start: norm.shift.as_ptr().add(channel),
                     activation: self.expanded_activation(),
@@ -222,9 +215,11 @@ impl InvertedResidual {
                 gemm(self.level, w, k, width, a, k, b, to, width, &e);
                 return;
             }
-            let (from, scale, shift) = if self.stored {
-                let raw: *const f32 = kept.at(self.memory.expanded);
-                (raw, &norm.scale, &norm.shift)
+            let stored: *const f32 = kept.at(self.memory.expanded);
+            let (from, scale, shift) = if self.stored && infer {
+                (stored, &self.ones, &self.zeros)
+            } else if self.stored {
+                (stored, &norm.scale, &norm.shift)
             } else {
                 (x.as_ptr(), &self.ones, &self.zeros)
             };
@@ -240,7 +235,11 @@ impl InvertedResidual {
                 shift: shift.as_ptr().add(channel),
                 gate: std::ptr::null(),
                 gate_after: false,
-                activation: self.expanded_activation(),
+                activation: if infer {
+                    Activation::Identity
+                } else {
+                    self.expanded_activation()
+                },
             });
         }
     }
