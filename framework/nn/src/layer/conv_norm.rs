@@ -1,6 +1,8 @@
 //! Convolution, batch norm, activation.
 //!
-//! Training keeps the raw output of the convolution; the input is kept by the executor, the rest is worked out again.
+//! Training keeps the raw output of the convolution; the input is kept by the executor, the rest is worked out again. On
+//! images the raw output is computed again too: with three channels it takes little time and is the largest tensor of a
+//! residual network.
 
 use super::{Layer, Pass, Purpose, Size, convolution::Sum, unit::Unit};
 use crate::{
@@ -10,11 +12,16 @@ use crate::{
     parameter::Parameters,
 };
 
+/// Channels of an image, with an opacity at most.
+const IMAGE: usize = 4;
+
 /// A planned convolution with batch norm and activation.
 #[derive(Clone, Debug)]
 pub struct ConvNorm {
     unit: Unit,
     activation: Activation,
+    /// The raw output is not kept, but computed again in backward.
+    again: bool,
     purpose: Purpose,
 }
 
@@ -31,6 +38,7 @@ impl ConvNorm {
         Self {
             unit: Unit::new(description, batch, input, output, parameters),
             activation: description.activation,
+            again: input.channels <= IMAGE,
             purpose,
         }
     }
@@ -42,13 +50,22 @@ impl Layer for ConvNorm {
     }
 
     fn saved(&self) -> usize {
-        self.unit.convolution.output_len()
+        if self.again {
+            0
+        } else {
+            self.unit.convolution.output_len()
+        }
     }
 
     fn scratch(&self) -> usize {
         let forward = self.unit.convolution.forward_scratch();
+        let again = if self.again {
+            self.unit.convolution.output_len()
+        } else {
+            0
+        };
         match self.purpose {
-            Purpose::Train => forward.max(self.unit.convolution.backward_scratch()),
+            Purpose::Train => again + forward.max(self.unit.convolution.backward_scratch()),
             Purpose::Forward => forward,
         }
     }
@@ -56,12 +73,12 @@ impl Layer for ConvNorm {
     fn forward(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let (parameters, scratch) = (&mut *pass.parameters, &mut *pass.scratch);
         match pass.mode {
-            Mode::Train { .. } => {
+            Mode::Train { .. } if !self.again => {
                 let raw = &mut pass.saved[..y.len()];
                 self.unit.raw(parameters, Operand::Plain(x), raw, scratch);
                 self.unit.apply(Some(raw), None, self.activation, y);
             }
-            Mode::Momentum { .. } => {
+            Mode::Train { .. } | Mode::Momentum { .. } => {
                 self.unit.raw(parameters, Operand::Plain(x), y, scratch);
                 self.unit.apply(None, None, self.activation, y);
             }
@@ -81,9 +98,18 @@ impl Layer for ConvNorm {
         dx: Option<&mut [f32]>,
     ) {
         let (parameters, scratch) = (&mut *pass.parameters, &mut *pass.scratch);
-        let raw = &pass.saved[..dy.len()];
         let unit = &mut self.unit;
-        unit.norm_gradient(parameters, raw, None, self.activation, dy);
+        let again = if self.again { dy.len() } else { 0 };
+        let (again, scratch) = scratch.split_at_mut(again);
+        let raw = if self.again {
+            let x = Operand::Plain(x);
+            unit.norm_gradient_again(parameters, x, again, None, self.activation, dy, scratch);
+            again
+        } else {
+            let raw = &pass.saved[..dy.len()];
+            unit.norm_gradient(parameters, raw, None, self.activation, dy);
+            raw
+        };
         let dy = unit.lazy_gradient(raw, dy);
         unit.convolution
             .weight_gradient(parameters, Operand::Plain(x), dy, scratch);

@@ -174,7 +174,15 @@ impl Layer for Residual {
             let below = &lower[last - 1];
             let input = below.activated(raws[last - 1], self.activations[last - 1]);
             let activation = self.activations[last];
-            upper[0].norm_gradient_again(parameters, input, again, addend, activation, dy, scratch);
+            upper[0].norm_gradient_again(
+                parameters,
+                input,
+                again,
+                Some(addend),
+                activation,
+                dy,
+                scratch,
+            );
             raws.push(again);
         } else {
             let activation = self.activations[last];

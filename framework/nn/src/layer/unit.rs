@@ -274,7 +274,7 @@ impl Unit {
         parameters: &mut Parameters,
         input: Operand<'_>,
         raw: &mut [f32],
-        addend: Addend<'_>,
+        addend: Option<Addend<'_>>,
         activation: Activation,
         d: &mut [f32],
         scratch: &mut [f32],
@@ -292,12 +292,11 @@ impl Unit {
             |sums, first, raw| {
                 // SAFETY: the pieces of the raw output that are reported do not overlap, nor do these.
                 let d = unsafe { d.slice(first, raw.len()) };
-                let addend = Addend {
+                let addend = addend.map(|addend| Addend {
                     values: &addend.values[first..][..raw.len()],
                     ..addend
-                };
+                });
                 let (affine, standard) = (norm.affine(), norm.standard());
-                let addend = Some(addend);
                 activation_gradient(level, raw, affine, addend, activation, standard, d, sums);
             },
         );

@@ -150,9 +150,9 @@ fn sums_over_points_are_the_gradient_of_a_filter() {
             for (at, found) in out.iter().enumerate() {
                 let (c, tap) = (at / 9, at % 9);
                 let mut sum = 1.0;
-                for pixel in 0..TILE * TILE {
+                for (pixel, gradient) in gradient.iter().enumerate() {
                     let place = (pixel / TILE + tap / 3) * SIDE + pixel % TILE + tap % 3;
-                    sum += f64::from(gradient[pixel]) * f64::from(band[place * inputs + c]);
+                    sum += f64::from(*gradient) * f64::from(band[place * inputs + c]);
                 }
                 assert!(
                     (f64::from(*found) - sum).abs() < 5e-5,
