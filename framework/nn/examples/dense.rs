@@ -141,7 +141,7 @@ fn main() {
         .collect();
     let mut times = vec![[f64::INFINITY; 4]; network.blocks.len()];
     for draw in 0..steps as u64 {
-        for phase in 0..4 {
+        for phase in [0, 1, 2, 3] {
             let mut last = now();
             let mut watch = |i: usize, _: f64| {
                 let time = now();
