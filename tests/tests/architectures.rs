@@ -118,6 +118,36 @@ fn numbers_of_parameters_are_the_reference_s() {
     }
 }
 
+/// Multiply-adds of an image, as torchvision states them for its models (`GFLOPS` of their weights), or counted by
+/// hand.
+#[test]
+fn costs_are_those_of_the_papers() {
+    let cost = |name: &str| -> usize {
+        let network = with_classifier(name);
+        let work = network.work(224, 224).unwrap();
+        work.iter().map(|work| work.multiply_adds).sum()
+    };
+    for (name, giga) in [
+        ("resnet18", 1.814),
+        ("resnet50", 4.089),
+        ("resnet152", 11.514),
+        ("resnext50_32x4d", 4.23),
+        ("wide_resnet50_2", 11.398),
+        ("efficientnet_b0", 0.386),
+    ] {
+        let counted = cost(name) as f64 * 1e-9;
+        assert!((counted / giga - 1.0).abs() < 2e-3, "{name}: {counted}");
+    }
+    // Eleven layers on 197 tokens, the twelfth for the class token alone, and the map of 196 patches; see the
+    // reference's sizes: width 192, heads 384, hidden 768.
+    let full = 197 * (192 * 1152 + 384 * 192 + 2 * 192 * 768) + 2 * 197 * 197 * 384;
+    let last = 197 * 192 * 768 + 192 * 384 + 2 * 197 * 384 + 384 * 192 + 2 * 192 * 768;
+    assert_eq!(
+        cost("vit_tiny"),
+        196 * 768 * 192 + 11 * full + last + 192 * 1000
+    );
+}
+
 #[test]
 fn keys_and_shapes_are_those_of_the_reference_in_its_order() {
     let Some(reference) = Reference::find("state-dict keys of backbones") else {

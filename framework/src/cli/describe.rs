@@ -6,7 +6,7 @@ use smallfry_nn::network::{Role, Spec};
 
 use super::Refusal;
 use crate::{
-    Augmentation, Backbone, Objective, Optimizer,
+    Augmentation, Backbone, Head, Objective, Optimizer,
     failure::Failure,
     preflight::grouped,
     registry::{Context, Entry, Kind, entries, find, for_each_kind, one},
@@ -105,6 +105,7 @@ fn backbone_facts(backbone: &dyn Backbone) -> Vec<(&'static str, String)> {
         facts.push(("frozen", text));
     }
     facts.push(head_facts(backbone, parameters));
+    facts.extend(cost(backbone));
     facts.extend([
         (
             "input",
@@ -118,6 +119,18 @@ fn backbone_facts(backbone: &dyn Backbone) -> Vec<(&'static str, String)> {
         ("deviation", three(look.deviation)),
     ]);
     facts
+}
+
+/// What the features of an image of the network's own size cost.
+fn cost(backbone: &dyn Backbone) -> Option<(&'static str, String)> {
+    let size = backbone.preprocessing().size;
+    let work = backbone.network(&Head::default())?.work(size, size).ok()?;
+    let sum: usize = work.iter().map(|work| work.multiply_adds).sum();
+    let text = format!(
+        "{} million multiply-adds an image",
+        grouped(sum / 1_000_000)
+    );
+    Some(("cost", text))
 }
 
 /// What the network has behind its features: a head of its own, or the layer that papers count, for ImageNet's classes.
