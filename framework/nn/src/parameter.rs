@@ -4,7 +4,11 @@
 //! update is one pass over flat memory. Running statistics and counters are kept beside them: they are saved with a
 //! checkpoint but neither trained nor averaged.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use crate::network::{Network, Role, Spec};
 
@@ -18,6 +22,7 @@ pub struct Parameters {
     gradients: Vec<f32>,
     statistics: Vec<f32>,
     counters: Vec<u64>,
+    version: u64,
 }
 
 /// The contents of one state-dict entry.
@@ -59,6 +64,7 @@ impl Parameters {
             gradients: vec![0.0; weights],
             statistics: vec![0.0; statistics],
             counters: vec![0; counters],
+            version: unused_version(),
             specs,
         }
     }
@@ -90,8 +96,19 @@ impl Parameters {
         }
     }
 
+    /// A number that parameters of other content do not have: it changes with every access that may change weights or
+    /// statistics, and is the same for clones. What was worked out from the parameters is good as long as it stays.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn renew(&mut self) {
+        self.version = unused_version();
+    }
+
     /// The numbers of entry `i`; a counter has none.
     pub fn floats_mut(&mut self, i: usize) -> &mut [f32] {
+        self.renew();
         let place = self.places[i].clone();
         match self.specs[i].role {
             Role::Weight | Role::Frozen => &mut self.values[place],
@@ -197,6 +214,7 @@ impl Parameters {
 
     /// The arena of trained values, to change.
     pub fn values_mut(&mut self) -> &mut [f32] {
+        self.renew();
         &mut self.values
     }
 
@@ -207,6 +225,7 @@ impl Parameters {
 
     /// The values to read and the gradients to add to, at once.
     pub fn values_and_gradients_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        self.renew();
         (&mut self.values, &mut self.gradients)
     }
 
@@ -217,6 +236,7 @@ impl Parameters {
 
     /// Running statistics, to change.
     pub fn statistics_mut(&mut self) -> &mut [f32] {
+        self.renew();
         &mut self.statistics
     }
 
@@ -229,4 +249,9 @@ impl Parameters {
     pub fn clear_gradients(&mut self) {
         self.gradients.fill(0.0);
     }
+}
+
+fn unused_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -49,6 +49,35 @@ pub(crate) struct Folded<'a> {
     pub activation: Activation,
 }
 
+/// Weights as a method multiplies by them, kept from pass to pass as long as the parameters stay what they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prepared {
+    version: Option<u64>,
+    values: Vec<f32>,
+}
+
+impl Prepared {
+    /// Room for `len` numbers of prepared weights, whether they are still to be written, and the scratch that is left.
+    fn room<'a>(
+        kept: Option<&'a mut Self>,
+        parameters: &Parameters,
+        len: usize,
+        scratch: &'a mut [f32],
+    ) -> (&'a mut [f32], bool, &'a mut [f32]) {
+        let Some(kept) = kept else {
+            let (room, rest) = scratch.split_at_mut(len);
+            return (room, true, rest);
+        };
+        let version = Some(parameters.version());
+        let stale = kept.version != version;
+        if stale {
+            kept.values.resize(len, 0.0);
+            kept.version = version;
+        }
+        (&mut kept.values, stale, scratch)
+    }
+}
+
 /// What an input gradient is added to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sum<'a> {
@@ -127,7 +156,7 @@ impl Convolution {
         method!(self, method, method.backward_scratch())
     }
 
-    /// y = x ∗ w, times a scale, plus a shift, and activated, where `folded` says so. `done` is told of every piece of
+    /// y = x ∗ w. `done` is told of every piece of
     /// rows as soon as it is complete, with the position of its first number; calls with the same element of `partial`
     /// come in a fixed order.
     #[expect(
@@ -139,7 +168,6 @@ impl Convolution {
         parameters: &Parameters,
         x: Operand<'_>,
         y: &mut [f32],
-        folded: Option<Folded<'_>>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -147,7 +175,34 @@ impl Convolution {
         method!(
             self,
             method,
-            method.forward(parameters, x, y, folded, scratch, partial, done)
+            method.forward(parameters, x, y, None, None, scratch, partial, done)
+        );
+    }
+
+    /// y = activation(x ∗ w · scale + shift) of inference, where the same weights serve many batches; `kept` belongs to
+    /// this convolution and this way of folding alone.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn infer(
+        &self,
+        parameters: &Parameters,
+        x: &[f32],
+        y: &mut [f32],
+        folded: Folded<'_>,
+        kept: &mut Prepared,
+        scratch: &mut [f32],
+        done: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        // Inference takes no statistics, so the slices have nothing to report to.
+        let (x, partial) = (Operand::Plain(x), &mut [(); 8]);
+        let (folded, kept) = (Some(folded), Some(kept));
+        let done = |(): &mut (), first: usize, y: &mut [f32]| done(first, y);
+        method!(
+            self,
+            method,
+            method.forward(parameters, x, y, folded, kept, scratch, partial, done)
         );
     }
 

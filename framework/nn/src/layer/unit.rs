@@ -7,7 +7,7 @@
 use super::{
     Size,
     batch_norm::BatchNorm,
-    convolution::{Convolution, Folded, Sum},
+    convolution::{Convolution, Folded, Prepared, Sum},
     each_slice,
     inverted_residual::place::Place,
     pieces,
@@ -34,6 +34,8 @@ pub(crate) struct Unit {
     pub norm: BatchNorm,
     moments: Vec<Moments>,
     sums: Vec<GradientSums>,
+    /// The folded weights of inference.
+    folded: Prepared,
 }
 
 impl Unit {
@@ -60,6 +62,7 @@ impl Unit {
             norm: BatchNorm::new(&description.norm, channels, parameters),
             moments: vec![Moments::new(channels); count],
             sums: vec![GradientSums::new(channels); count],
+            folded: Prepared::default(),
         }
     }
 
@@ -81,7 +84,6 @@ impl Unit {
             parameters,
             x,
             raw,
-            None,
             scratch,
             &mut self.moments,
             |moments, _, rows| moments.add(level, rows),
@@ -112,16 +114,14 @@ impl Unit {
                 activation
             },
         };
-        // Inference takes no statistics, so the slices have nothing to report to.
-        let mut nothing = [(); 8];
-        self.convolution.forward(
+        self.convolution.infer(
             parameters,
-            Operand::Plain(x),
+            x,
             y,
-            Some(folded),
+            folded,
+            &mut self.folded,
             scratch,
-            &mut nothing,
-            |(), first, y| {
+            |first, y| {
                 if let Some(addend) = addend {
                     add_and_activate(level, &addend[first..][..y.len()], activation, y);
                 }
@@ -286,7 +286,6 @@ impl Unit {
             parameters,
             input,
             raw,
-            None,
             scratch,
             &mut self.sums,
             |sums, first, raw| {

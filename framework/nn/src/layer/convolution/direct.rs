@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Folded, PANEL, packed_blocks};
+use super::{Folded, PANEL, Prepared, packed_blocks};
 use crate::{
     kernel::{
         Level,
@@ -231,6 +231,7 @@ impl Direct {
         x: Operand<'_>,
         y: &mut [f32],
         folded: Option<Folded<'_>>,
+        kept: Option<&mut Prepared>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -238,13 +239,16 @@ impl Direct {
         let weights = &parameters.values()[self.weight.clone()];
         let (own, outputs) = (self.own(), self.outputs());
         let (k, block) = (self.area() * own, self.forward_block());
-        let (packed, buffers) = scratch.split_at_mut(self.groups * block);
-        let places: Vec<[usize; 2]> = (0..k).map(|i| [i / own, i % own]).collect();
-        self.pack(k, outputs, packed, |group, i, o| {
-            let [tap, channel] = places[i];
-            let weight = self.weight_of(weights, group, o, channel, tap);
-            folded.map_or(weight, |folded| folded.scale[group * outputs + o] * weight)
-        });
+        let len = self.groups * block;
+        let (packed, stale, buffers) = Prepared::room(kept, parameters, len, scratch);
+        if stale {
+            let places: Vec<[usize; 2]> = (0..k).map(|i| [i / own, i % own]).collect();
+            self.pack(k, outputs, packed, |group, i, o| {
+                let [tap, channel] = places[i];
+                let weight = self.weight_of(weights, group, o, channel, tap);
+                folded.map_or(weight, |folded| folded.scale[group * outputs + o] * weight)
+            });
+        }
         let packed = &*packed;
         let geometry = self.forward_geometry();
         let band = geometry.len(self.input.channels);

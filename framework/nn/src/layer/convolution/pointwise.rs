@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Folded, PANEL, Sum, packed_blocks};
+use super::{Folded, PANEL, Prepared, Sum, packed_blocks};
 use crate::{
     kernel::{
         Level,
@@ -135,16 +135,19 @@ impl Pointwise {
         x: Operand<'_>,
         y: &mut [f32],
         folded: Option<Folded<'_>>,
+        kept: Option<&mut Prepared>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
         let (k, n, level) = (self.inputs, self.outputs, self.level);
         let weights = &parameters.values()[self.weight.clone()];
-        let (packed, buffers) = scratch.split_at_mut(packed_blocks(k, n));
+        let len = packed_blocks(k, n);
+        let (packed, stale, buffers) = Prepared::room(kept, parameters, len, scratch);
+        let panels = if stale { n } else { 0 };
         packed
             .par_chunks_mut(packed_len(k, PANEL))
-            .zip((0..n).into_par_iter().step_by(PANEL))
+            .zip((0..panels).into_par_iter().step_by(PANEL))
             .for_each(|(packed, column)| {
                 let width = PANEL.min(n - column);
                 let scale = folded.map(|folded| &folded.scale[column..][..width]);

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::{Folded, PANEL, Sum};
+use super::{Folded, PANEL, Prepared, Sum};
 use crate::{
     kernel::{
         Level,
@@ -171,8 +171,12 @@ impl Winograd {
         let cut = self.cut(k * n, k + n, 28);
         let tiles = self.chunk_tiles(cut);
         let points = POINTS * (plane(tiles * k) + plane(tiles * n));
-        let packed = n.div_ceil(PANEL) * POINTS * plane(packed_len(k, PANEL));
-        packed + self.lanes(cut) * points + self.parts() * self.band(cut, k)
+        self.filter_len([k, n]) + self.lanes(cut) * points + self.parts() * self.band(cut, k)
+    }
+
+    /// Numbers of the transformed filters from k to n channels.
+    fn filter_len(&self, [k, n]: [usize; 2]) -> usize {
+        n.div_ceil(PANEL) * POINTS * plane(packed_len(k, PANEL))
     }
 
     /// Floats of scratch for a forward pass.
@@ -205,6 +209,7 @@ impl Winograd {
         x: Operand<'_>,
         y: &mut [f32],
         folded: Option<Folded<'_>>,
+        kept: Option<&mut Prepared>,
         scratch: &mut [f32],
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
@@ -222,7 +227,10 @@ impl Winograd {
             sum: Sum::Set,
         };
         let sizes = [self.inputs, self.outputs];
-        self.convolve(sizes, source, x, y, finish, scratch, partial, done);
+        let len = self.filter_len(sizes);
+        let (packed, stale, scratch) = Prepared::room(kept, parameters, len, scratch);
+        let filters = stale.then_some(source);
+        self.convolve(sizes, filters, packed, x, y, finish, scratch, partial, done);
     }
 
     /// The input gradient, as [`Convolution::input_gradient`](super::Convolution::input_gradient).
@@ -253,7 +261,11 @@ impl Winograd {
             sum,
         };
         let sizes = [self.outputs, self.inputs];
-        self.convolve(sizes, source, dy, dx, finish, scratch, partial, done);
+        let (packed, scratch) = scratch.split_at_mut(self.filter_len(sizes));
+        let filters = Some(source);
+        self.convolve(
+            sizes, filters, packed, dy, dx, finish, scratch, partial, done,
+        );
     }
 
     /// Writes the points of a run's inputs, of k channels, to the buffer of a chunk.

@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl Winograd {
-    /// y (+)= x ∗ filters, from k to n channels.
+    /// y (+)= x ∗ filters, from k to n channels. The filters' points lie in `packed`, where they are written first if
+    /// there is a source.
     #[expect(
         clippy::too_many_arguments,
         reason = "the operands of a pass and who is told of it"
@@ -23,7 +24,8 @@ impl Winograd {
     pub(super) fn convolve<T: Send>(
         &self,
         [k, n]: [usize; 2],
-        source: FilterSource<'_>,
+        source: Option<FilterSource<'_>>,
+        packed: &mut [f32],
         x: Operand<'_>,
         y: &mut [f32],
         finish: Finish<'_>,
@@ -38,7 +40,7 @@ impl Winograd {
         let (level, cut) = (self.level, self.cut(k * n, k + n, 28));
         let right_plane = plane(packed_len(k, PANEL));
         let block = POINTS * right_plane;
-        let (packed, scratch) = scratch.split_at_mut(n.div_ceil(PANEL) * block);
+        assert_eq!(packed.len(), self.filter_len([k, n]));
         let band = self.band(cut, k);
         let (bands, points) = scratch.split_at_mut(self.parts() * band);
         let most = self.chunk_tiles(cut);
@@ -75,11 +77,13 @@ impl Winograd {
                 }
             }
         };
-        let panels = (0..n).step_by(PANEL).zip(packed.chunks_mut(block));
-        each_slice(panels, |(column, packed)| {
-            let width = PANEL.min(n - column);
-            filters(level, source, k, column, width, right_plane, packed);
-        });
+        if let Some(source) = source {
+            let panels = (0..n).step_by(PANEL).zip(packed.chunks_mut(block));
+            each_slice(panels, |(column, packed)| {
+                let width = PANEL.min(n - column);
+                filters(level, source, k, column, width, right_plane, packed);
+            });
+        }
         let packed = &*packed;
         let product = |m: usize, point: usize, from: Place, to: Place| {
             for (column, packed) in (0..n).step_by(PANEL).zip(packed.chunks(block)) {
