@@ -55,7 +55,11 @@ fn widest(level: Level) -> usize {
 pub(super) fn cut(level: Level, n: usize) -> impl Iterator<Item = (usize, usize)> {
     let lanes = level.lanes();
     let vectors = n.div_ceil(lanes);
-    let panels = vectors.div_ceil(widest(level)).max(1);
+    let widest = match widest(level) {
+        3 if vectors.is_multiple_of(4) => 4,
+        widest => widest,
+    };
+    let panels = vectors.div_ceil(widest).max(1);
     let (narrow, wide) = (vectors / panels, vectors % panels);
     let mut column = 0;
     (0..panels).filter(move |_| n > 0).map(move |i| {
