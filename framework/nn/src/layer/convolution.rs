@@ -156,13 +156,8 @@ impl Convolution {
         method!(self, method, method.backward_scratch())
     }
 
-    /// y = x ∗ w. `done` is told of every piece of
-    /// rows as soon as it is complete, with the position of its first number; calls with the same element of `partial`
+    /// y = x ∗ w. `done` is told of every piece of rows as soon as it is complete, with the position of its first number; calls with the same element of `partial`
     /// come in a fixed order.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the operands of a pass and who is told of it"
-    )]
     pub fn forward<T: Send>(
         &self,
         parameters: &Parameters,
