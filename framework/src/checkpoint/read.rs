@@ -32,10 +32,11 @@ pub(crate) enum Container {
     Torch,
 }
 
-/// What the file at `path` is, from its first bytes.
+/// What the file at `path` is, from its first bytes; a file that is neither passes for safetensors, whose reader says
+/// what is wrong.
 ///
 /// # Errors
-/// It is no file, cannot be read, or is something else.
+/// It is no file, or cannot be read.
 pub(crate) fn container(path: &Path) -> Result<Container, Failure> {
     let mut start = Vec::new();
     open(path)?
@@ -45,18 +46,10 @@ pub(crate) fn container(path: &Path) -> Result<Container, Failure> {
     // A header's length may look like the start of a pickle; the brace behind it settles that.
     let pickle = start.first() == Some(&0x80) && start.get(8) != Some(&b'{');
     let tar = start.get(257..262) == Some(b"ustar");
-    if start.starts_with(b"PK") || pickle || tar {
-        return Ok(Container::Torch);
-    }
-    // A file too short for the brace is a damaged one of ours rather than somebody's picture.
-    match start.get(8) {
-        Some(b'{') | None => Ok(Container::Safetensors),
-        Some(_) => Err(Failure::mistake(format!(
-            "{} is no file of weights: neither of safetensors nor of `torch.save`",
-            path.display()
-        ))
-        .help("checkpoints are safetensors files, such as those in a run's `checkpoints` folder, or files of `torch.save`")),
-    }
+    Ok(match start.starts_with(b"PK") || pickle || tar {
+        true => Container::Torch,
+        false => Container::Safetensors,
+    })
 }
 
 fn safetensors(path: &Path) -> Result<Checkpoint, Failure> {
