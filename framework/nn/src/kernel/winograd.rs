@@ -19,7 +19,7 @@ mod weight;
 #[cfg(test)]
 mod tests;
 
-pub use tile::{GradientTiles, InputTiles, OutputTiles};
+pub use tile::{BandTiles, Gradient, GradientTiles, Input, InputTiles, Line, OutputTiles};
 pub use weight::{FilterSource, WeightGradient, filters};
 
 /// Rows and columns of outputs in a tile.

@@ -6,19 +6,19 @@
 
 use std::ops::Range;
 
-use super::rowwise::{Affine, GradientSums, Moments};
+use super::{
+    rowwise::{Affine, GradientSums, Moments},
+    running::Running,
+};
 use crate::{network::Norm, parameter::Parameters};
 
 /// A batch norm of a planned layer.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchNorm {
     epsilon: f64,
-    momentum: f64,
     weight: Range<usize>,
     bias: Range<usize>,
-    running_mean: Range<usize>,
-    running_variance: Range<usize>,
-    counter: usize,
+    running: Running,
     /// 1 / deviation, and −mean / deviation.
     standard: [Vec<f32>; 2],
     scale: Vec<f32>,
@@ -34,12 +34,9 @@ impl BatchNorm {
         let zeros = || vec![0.0; channels];
         Self {
             epsilon: norm.epsilon.into(),
-            momentum: norm.momentum.into(),
             weight: parameters.weight_place(&name("weight")),
             bias: parameters.weight_place(&name("bias")),
-            running_mean: parameters.statistic_place(&name("running_mean")),
-            running_variance: parameters.statistic_place(&name("running_var")),
-            counter: parameters.counter_place(&name("num_batches_tracked")),
+            running: Running::new(norm, parameters),
             standard: [zeros(), zeros()],
             scale: zeros(),
             shift: zeros(),
@@ -61,24 +58,15 @@ impl BatchNorm {
         for c in 0..self.channels() {
             let (mean, squares) = (moments.mean()[c], moments.squares()[c]);
             self.set(c, mean, squares / count, parameters);
-            let statistics = parameters.statistics_mut();
-            for (place, value) in [
-                (self.running_mean.start + c, mean),
-                (self.running_variance.start + c, squares / unbiased),
-            ] {
-                let old = f64::from(statistics[place]);
-                statistics[place] = (old + self.momentum * (value - old)) as f32;
-            }
+            self.running.follow(c, mean, squares / unbiased, parameters);
         }
-        parameters.counters_mut()[self.counter] += 1;
+        self.running.count(parameters);
     }
 
     /// Takes the running statistics.
     pub fn take_running(&mut self, parameters: &Parameters) {
         for c in 0..self.channels() {
-            let statistics = parameters.statistics();
-            let mean = statistics[self.running_mean.start + c].into();
-            let variance = statistics[self.running_variance.start + c].into();
+            let (mean, variance) = self.running.channel(c, parameters);
             self.set(c, mean, variance, parameters);
         }
     }

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Layer, Pass, Purpose, Size, slices};
+use super::{Layer, Pass, Purpose, Size, place::Place, slices};
 use crate::{
     executor::Mode,
     kernel::{Level, depthwise::Axis, gemm::packed_len},
@@ -33,13 +33,11 @@ mod filter_back;
 mod forward;
 mod gate;
 pub(super) mod norm;
-pub(super) mod place;
 #[cfg(test)]
 mod tests;
 
 use gate::Gate;
 use norm::Norm;
-use place::Place;
 
 /// Numbers of all buffers of a slice that should stay in the second cache together.
 const CACHE: usize = 96 * 1024;

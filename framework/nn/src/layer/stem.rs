@@ -1,7 +1,7 @@
 //! The first layer of a network: 3×3 convolution of a few input channels, batch norm, activation.
 //!
-//! The general convolution gathers patches into a matrix; with three input channels gathering costs more than
-//! multiplying. Here a row of outputs is computed straight from three rows of the image, and pixels at the left and right
+//! The general convolution works on padded bands; with three input channels filling them costs more than multiplying.
+//! Here a row of outputs is computed straight from three rows of the image, and pixels at the left and right
 //! border from a patch with the zeros of the padding. Training keeps the raw output; the images' own gradient, which
 //! training never asks for, takes a slower way.
 
@@ -9,11 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{
-    Layer, Pass, Purpose, Size,
-    inverted_residual::{norm::Norm, place::Place},
-    slices,
-};
+use super::{Layer, Pass, Purpose, Size, inverted_residual::norm::Norm, place::Place, slices};
 use crate::{
     executor::Mode,
     kernel::{

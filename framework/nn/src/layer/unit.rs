@@ -8,9 +8,8 @@ use super::{
     Size,
     batch_norm::BatchNorm,
     convolution::{Convolution, Folded, Prepared, Sum},
-    each_slice,
-    inverted_residual::place::Place,
-    pieces,
+    each_slice, pieces,
+    place::Place,
     rowwise::{Addend, GradientSums, Moments, activation_gradient, normalise},
     slices,
 };

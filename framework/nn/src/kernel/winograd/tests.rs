@@ -34,6 +34,7 @@ fn a_tile_of_products_is_a_tile_of_direct_sums() {
             let band = numbers(SIDE * SIDE * inputs, 2);
             let mut points = vec![0.0; POINTS * inputs];
             let tiles = InputTiles {
+                line: Input,
                 band: band.as_ptr(),
                 pitch: SIDE * inputs,
                 channels: inputs,
@@ -113,6 +114,7 @@ fn sums_over_points_are_the_gradient_of_a_filter() {
             // SAFETY: one tile each, and room for it at every point.
             unsafe {
                 level.run(InputTiles {
+                    line: Input,
                     band: band.as_ptr(),
                     pitch: SIDE * inputs,
                     channels: inputs,
@@ -121,6 +123,7 @@ fn sums_over_points_are_the_gradient_of_a_filter() {
                     plane: inputs,
                 });
                 level.run(GradientTiles {
+                    line: Gradient,
                     band: gradient.as_ptr(),
                     pitch: TILE,
                     channels: 1,

@@ -23,10 +23,48 @@ macro_rules! channels {
     }};
 }
 
-/// Transforms the 6×6 inputs of every tile of a band.
+/// Takes a line of `N` numbers to the six points of a tile's line.
+pub trait Line<const N: usize>: Copy {
+    /// The transform; the same for rows and columns.
+    fn points<S: Simd>(s: S, line: [S::Vector; N]) -> [S::Vector; SIDE];
+}
+
+/// The transform of inputs.
 #[derive(Clone, Copy, Debug)]
-pub struct InputTiles {
-    /// `[4 · rows + 2, pitch]` numbers; the first is that above and left of the first output.
+pub struct Input;
+
+impl Line<SIDE> for Input {
+    #[inline(always)]
+    fn points<S: Simd>(s: S, line: [S::Vector; SIDE]) -> [S::Vector; SIDE] {
+        input_line(s, line)
+    }
+}
+
+/// The transform of gradients of outputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Gradient;
+
+impl Line<TILE> for Gradient {
+    #[inline(always)]
+    fn points<S: Simd>(s: S, line: [S::Vector; TILE]) -> [S::Vector; SIDE] {
+        gradient_line(s, line)
+    }
+}
+
+/// Transforms the 6×6 inputs of every tile of a band, `[4 · rows + 2, pitch]` numbers from that above and left of the
+/// first output.
+pub type InputTiles = BandTiles<Input, SIDE>;
+
+/// Transforms the 4×4 gradients of the outputs of every tile of a band, `[4 · rows, pitch]` numbers, zero where a tile
+/// reaches out of the image.
+pub type GradientTiles = BandTiles<Gradient, TILE>;
+
+/// Transforms squares of `N` × `N` numbers of a band, four apart, to points.
+#[derive(Clone, Copy, Debug)]
+pub struct BandTiles<L, const N: usize> {
+    /// Which transform.
+    pub line: L,
+    /// The band.
     pub band: *const f32,
     /// Distance between rows of the band, in numbers.
     pub pitch: usize,
@@ -40,7 +78,7 @@ pub struct InputTiles {
     pub plane: usize,
 }
 
-impl Kernel for InputTiles {
+impl<L: Line<N>, const N: usize> Kernel for BandTiles<L, N> {
     type Output = ();
 
     #[inline(always)]
@@ -57,16 +95,16 @@ impl Kernel for InputTiles {
     }
 }
 
-impl InputTiles {
+impl<L: Line<N>, const N: usize> BandTiles<L, N> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const MASKED: bool>(&self, s: S, from: usize, to: usize, c: usize) {
         let mask = s.mask(self.channels - c);
         // SAFETY: a tile of the band and its place at every point; channels behind the last are masked.
         unsafe {
             let (from, to) = (self.band.add(from + c), self.out.add(to + c));
-            let mut points = [[s.zero(); SIDE]; SIDE];
-            for j in 0..SIDE {
-                let mut line = [s.zero(); SIDE];
+            let mut points = [[s.zero(); N]; SIDE];
+            for j in 0..N {
+                let mut line = [s.zero(); N];
                 for (i, v) in line.iter_mut().enumerate() {
                     let p = from.add(i * self.pitch + j * self.channels);
                     *v = if MASKED {
@@ -75,84 +113,13 @@ impl InputTiles {
                         s.load(p)
                     };
                 }
-                let line = input_line(s, line);
+                let line = L::points(s, line);
                 for (row, v) in points.iter_mut().zip(line) {
                     row[j] = v;
                 }
             }
             for (i, &row) in points.iter().enumerate() {
-                for (j, v) in input_line(s, row).into_iter().enumerate() {
-                    let p = to.add((i * SIDE + j) * self.plane);
-                    if MASKED {
-                        s.store_masked(p, v, mask);
-                    } else {
-                        s.store(p, v);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Transforms the 4×4 gradients of the outputs of every tile of a band.
-#[derive(Clone, Copy, Debug)]
-pub struct GradientTiles {
-    /// `[4 · rows, pitch]` numbers, zero where a tile reaches out of the image.
-    pub band: *const f32,
-    /// Distance between rows of the band, in numbers.
-    pub pitch: usize,
-    /// Channels.
-    pub channels: usize,
-    /// Rows and columns of tiles.
-    pub tiles: (usize, usize),
-    /// Where the first tile goes at point 0.
-    pub out: *mut f32,
-    /// Distance between points.
-    pub plane: usize,
-}
-
-impl Kernel for GradientTiles {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self, s: S) {
-        let (rows, columns) = self.tiles;
-        for y in 0..rows {
-            for x in 0..columns {
-                let from = y * TILE * self.pitch + x * TILE * self.channels;
-                let to = (y * columns + x) * self.channels;
-                // SAFETY: the caller's promise: the band and every point hold these tiles.
-                unsafe { channels!(self, s, tile, (from, to)) }
-            }
-        }
-    }
-}
-
-impl GradientTiles {
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const MASKED: bool>(&self, s: S, from: usize, to: usize, c: usize) {
-        let mask = s.mask(self.channels - c);
-        // SAFETY: a tile of the band and its place at every point; channels behind the last are masked.
-        unsafe {
-            let (from, to) = (self.band.add(from + c), self.out.add(to + c));
-            let mut points = [[s.zero(); TILE]; SIDE];
-            for j in 0..TILE {
-                let mut line = [s.zero(); TILE];
-                for (i, v) in line.iter_mut().enumerate() {
-                    let p = from.add(i * self.pitch + j * self.channels);
-                    *v = if MASKED {
-                        s.load_masked(p, mask)
-                    } else {
-                        s.load(p)
-                    };
-                }
-                let line = gradient_line(s, line);
-                for (row, v) in points.iter_mut().zip(line) {
-                    row[j] = v;
-                }
-            }
-            for (i, &row) in points.iter().enumerate() {
-                for (j, v) in gradient_line(s, row).into_iter().enumerate() {
+                for (j, v) in L::points(s, row).into_iter().enumerate() {
                     let p = to.add((i * SIDE + j) * self.plane);
                     if MASKED {
                         s.store_masked(p, v, mask);

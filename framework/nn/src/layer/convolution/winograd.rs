@@ -15,9 +15,9 @@ use crate::{
         Level,
         dense::{Band, Operand},
         gemm::packed_len,
-        winograd::{FilterSource, GradientTiles, InputTiles, POINTS, TILE},
+        winograd::{FilterSource, Gradient, GradientTiles, Input, InputTiles, POINTS, TILE},
     },
-    layer::{Size, inverted_residual::place::Place},
+    layer::{Size, place::Place},
     network::{Activation, Convolution as Description},
     parameter::Parameters,
 };
@@ -291,6 +291,7 @@ impl Winograd {
         };
         source.fill(self.level, band);
         let kernel = InputTiles {
+            line: Input,
             band: band.as_ptr(),
             pitch: self.columns() * k,
             channels: k,
@@ -319,6 +320,7 @@ impl Winograd {
         };
         source.fill(self.level, band);
         let kernel = GradientTiles {
+            line: Gradient,
             band: band.as_ptr(),
             pitch: columns * o,
             channels: o,

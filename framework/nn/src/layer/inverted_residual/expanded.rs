@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use super::{InvertedResidual, Place, each, place::product};
+use super::{InvertedResidual, Place, each};
 use crate::{
     kernel::{
         elementwise::Sum,
         gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_transposed, packed_len},
     },
+    layer::place::product,
     network::Activation,
     parameter::Parameters,
 };

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{InvertedResidual, Place, backward::Coefficients, each, place::product_tn};
+use super::{InvertedResidual, Place, backward::Coefficients, each};
 use crate::{
     kernel::{
         depthwise,
         elementwise::{Activate, Add, Affine, NormGradient, Slope},
         gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_rows},
     },
+    layer::place::product_tn,
     network::Activation,
     parameter::Parameters,
 };

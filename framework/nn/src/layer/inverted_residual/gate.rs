@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 
-use super::place::{product, product_tn};
 use crate::{
     kernel::{
         Level,
         activation::{scalar, scalar_slope},
     },
+    layer::place::{product, product_tn},
     network::{Activation, Gate as Function, SqueezeExcite},
     parameter::Parameters,
 };

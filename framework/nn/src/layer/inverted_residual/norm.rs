@@ -5,19 +5,16 @@
 
 use std::ops::Range;
 
-use crate::{network::Norm as Description, parameter::Parameters};
+use crate::{layer::running::Running, network::Norm as Description, parameter::Parameters};
 
 /// A batch norm: where its parameters are, its statistics, and what follows from them.
 #[derive(Clone, Debug)]
 pub(in crate::layer) struct Norm {
     channels: usize,
     epsilon: f64,
-    momentum: f64,
     weight: Range<usize>,
     bias: Range<usize>,
-    running_mean: Range<usize>,
-    running_variance: Range<usize>,
-    counter: usize,
+    running: Running,
     /// Pixels that the batch statistics were taken over.
     pub count: f64,
     mean: Vec<f64>,
@@ -40,12 +37,9 @@ impl Norm {
         Self {
             channels,
             epsilon: description.epsilon.into(),
-            momentum: description.momentum.into(),
             weight: parameters.weight_place(&name("weight")),
             bias: parameters.weight_place(&name("bias")),
-            running_mean: parameters.statistic_place(&name("running_mean")),
-            running_variance: parameters.statistic_place(&name("running_var")),
-            counter: parameters.counter_place(&name("num_batches_tracked")),
+            running: Running::new(description, parameters),
             count: 1.0,
             mean: vec![0.0; channels],
             deviation: vec![1.0; channels],
@@ -71,16 +65,10 @@ impl Norm {
         for c in 0..self.channels {
             let (mean, variance) = moments(c);
             self.set(c, mean, variance, parameters);
-            let statistics = parameters.statistics_mut();
-            for (place, value) in [
-                (self.running_mean.start + c, mean),
-                (self.running_variance.start + c, variance * unbiased),
-            ] {
-                let old = f64::from(statistics[place]);
-                statistics[place] = (old + self.momentum * (value - old)) as f32;
-            }
+            self.running
+                .follow(c, mean, variance * unbiased, parameters);
         }
-        parameters.counters_mut()[self.counter] += 1;
+        self.running.count(parameters);
     }
 
     /// [`take_batch`](Self::take_batch) of per-channel sums and sums of squares.
@@ -101,9 +89,7 @@ impl Norm {
     /// Takes the running statistics.
     pub fn take_running(&mut self, parameters: &Parameters) {
         for c in 0..self.channels {
-            let statistics = parameters.statistics();
-            let mean = statistics[self.running_mean.start + c].into();
-            let variance = statistics[self.running_variance.start + c].into();
+            let (mean, variance) = self.running.channel(c, parameters);
             self.set(c, mean, variance, parameters);
         }
     }

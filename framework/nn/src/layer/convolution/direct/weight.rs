@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Direct, TURNED};
 use crate::{
     kernel::dense::{DirectTransposed, Operand},
-    layer::{convolution::PANEL, each_slice, inverted_residual::place::Place, slices},
+    layer::{convolution::PANEL, each_slice, place::Place, slices},
     parameter::Parameters,
 };
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{BLOCK, Pointwise};
 use crate::{
     kernel::{dense::Operand, gemm::gemm_tn},
-    layer::{each_slice, inverted_residual::place::Place, pieces, slices},
+    layer::{each_slice, pieces, place::Place, slices},
     parameter::Parameters,
 };
 

@@ -11,7 +11,7 @@ use crate::{
         gemm::{Epilogue, Right, gemm, packed_len},
         winograd::{FilterSource, OutputTiles, POINTS, filters},
     },
-    layer::{each_slice, inverted_residual::place::Place},
+    layer::{each_slice, place::Place},
 };
 
 impl Winograd {

@@ -11,7 +11,7 @@ use crate::{
         gemm::gemm_tn,
         winograd::{POINTS, WeightGradient},
     },
-    layer::{each_slice, inverted_residual::place::Place},
+    layer::{each_slice, place::Place},
     parameter::Parameters,
 };
 
