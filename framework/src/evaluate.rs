@@ -8,6 +8,7 @@ pub mod features;
 use std::{path::Path, sync::Arc};
 
 use smallfry_data::Dataset;
+use smallfry_nn::Parameters;
 
 use crate::{
     Encoder,
@@ -73,12 +74,12 @@ pub fn encoder(stage: &Evaluate, given: &Given) -> Result<(Box<dyn Encoder>, Str
 /// # Errors
 /// The file is missing, damaged, foreign or of another network.
 pub fn preflight(stage: &Evaluate, path: &Path) -> Result<Given, Failure> {
-    let given = Given::State {
-        origin: path.display().to_string(),
-        checkpoint: checkpoint::read(path)?,
-    };
-    encoder(stage, &given)?;
-    Ok(given)
+    let (origin, checkpoint) = (path.display().to_string(), checkpoint::read(path)?);
+    // The tensors alone: the encoder itself is made when its turn comes.
+    let mut parameters = Parameters::new(stage.backbone.tensors());
+    let wanted = stage.encoder.as_deref();
+    checkpoint::take_backbone(&checkpoint, &origin, wanted, &mut parameters)?;
+    Ok(Given::State { origin, checkpoint })
 }
 
 /// Makes sure that the sizes of `stage` make sense.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use smallfry_data::Dataset;
+use smallfry_nn::Parameters;
 
 use crate::{
     Backbone, DataSet, Head, checkpoint,
@@ -224,8 +225,9 @@ impl Check {
             Weights::Untrained => "untrained".to_owned(),
             Weights::Stage(name) => format!("last checkpoint of stage `{name}`"),
             Weights::File(path) => {
-                let encoder = stage.backbone.encoder(&Head::default(), self.seed);
-                match checkpoint::load_backbone(path, stage.encoder.as_deref(), &*encoder) {
+                let mut parameters = Parameters::new(stage.backbone.tensors());
+                let wanted = stage.encoder.as_deref();
+                match checkpoint::load_backbone(path, wanted, &mut parameters) {
                     Ok(loaded) => {
                         let text = format!("{}: {}", path.display(), loaded.summary());
                         remark = loaded.remark;

@@ -89,7 +89,8 @@ fn texts(json: &Json) -> Vec<String> {
 /// Features of two filled images by the weights in a file.
 fn features(path: &Path, backbone: &str, encoder: Option<&str>, case: &Json) -> Vec<f32> {
     let mut network = build::<dyn Backbone>(backbone).encoder(&Head::default(), 9);
-    checkpoint::load_backbone(path, encoder, &*network).unwrap_or_else(|e| panic!("{e}"));
+    checkpoint::load_backbone(path, encoder, &mut network.parameters())
+        .unwrap_or_else(|e| panic!("{e}"));
     let pixels = Fill::of(case).scaled("input", 2 * 3 * SIDE * SIDE, 1.5);
     let images = Arc::new(ImageBatch {
         batch: 2,
@@ -162,10 +163,12 @@ fn a_pupil_of_seed_becomes_the_query_encoder() {
     let features = features(&input, "mobilenetv3_small", None, case);
     check_features("the file itself", &features, case);
     let teacher = build::<dyn Backbone>("resnet18").encoder(&Head::default(), 0);
-    let failure = checkpoint::load_backbone(&input, None, &*teacher).expect_err("not unasked");
+    let failure = checkpoint::load_backbone(&input, None, &mut teacher.parameters())
+        .expect_err("not unasked");
     let help = failure.help.expect("the teacher is there");
     assert!(help.contains("`encoder: \"teacher\"`"), "{help}");
-    let loaded = checkpoint::load_backbone(&input, Some("teacher"), &*teacher).unwrap();
+    let loaded =
+        checkpoint::load_backbone(&input, Some("teacher"), &mut teacher.parameters()).unwrap();
     assert_eq!(
         (loaded.taken, loaded.prefix.as_str()),
         (120, "module.teacher.")
@@ -229,8 +232,8 @@ fn a_plugin_may_add_a_layout() {
     checkpoint::write(&theirs, &path).unwrap();
     let encoder = build::<dyn Backbone>("mobilenetv3_small(width: 0.25)");
     let encoder = encoder.encoder(&Head::default(), 0);
-    let loaded =
-        checkpoint::load_backbone(&path, None, &*encoder).unwrap_or_else(|e| panic!("{e}"));
+    let loaded = checkpoint::load_backbone(&path, None, &mut encoder.parameters())
+        .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(
         loaded.summary(),
         "242 tensors of `module.novice` (a later method)"
@@ -546,7 +549,8 @@ fn networks_that_a_library_has_otherwise_are_refused() {
     let path = folder.path().join("torchvision.safetensors");
     checkpoint::write(&theirs, &path).unwrap();
     let encoder = build::<dyn Backbone>("mobilenetv3_small").encoder(&Head::default(), 0);
-    let failure = checkpoint::load_backbone(&path, None, &*encoder).expect_err("a stranger");
+    let failure =
+        checkpoint::load_backbone(&path, None, &mut encoder.parameters()).expect_err("a stranger");
     assert!(
         failure.message.contains("has weights of torchvision"),
         "{failure}"

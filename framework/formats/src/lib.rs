@@ -17,7 +17,7 @@ pub mod zip;
 
 pub use crate::array::Array;
 pub use crate::dtype::Dtype;
-pub use crate::error::{Error, Kind};
+pub use crate::error::{Error, Kind, visible};
 
 use std::{fs::File, path::Path};
 

@@ -6,7 +6,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use smallfry_formats::{Array, Dtype, Error, Kind};
+use smallfry_formats::{Array, Dtype, Error, Kind, visible};
 
 use super::{Checkpoint, Tensor, torch};
 use crate::failure::{Failure, disk};
@@ -103,19 +103,6 @@ fn open(path: &Path) -> Result<File, Failure> {
         return Err(Failure::mistake(format!("{} is no file", path.display())));
     }
     File::open(path).map_err(failed)
-}
-
-/// `text` without control characters and of bounded length: it comes from the file and goes to a terminal.
-pub(super) fn visible(text: &str) -> String {
-    let mut visible: String = text
-        .chars()
-        .take(120)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if text.chars().nth(120).is_some() {
-        visible.push('…');
-    }
-    visible
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@
 
 use std::path::Path;
 
-use smallfry_formats::torch::{self, Limits, Value};
+use smallfry_formats::{
+    torch::{self, Limits, Value},
+    visible,
+};
 
 use super::{
     Checkpoint,
-    read::{refused, tensor, visible},
+    read::{refused, tensor},
 };
 use crate::failure::Failure;
 

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use smallfry_formats::visible;
 use smallfry_nn::{
     Parameters,
     network::{Role, Spec},
@@ -14,9 +15,8 @@ use super::{
     Checkpoint, Differences, fill,
     layout::{self, Found},
     read,
-    read::visible,
 };
-use crate::{encoder::Encoder, failure::Failure};
+use crate::failure::Failure;
 
 /// First parts of names that belong to a head, whatever its program calls it.
 const HEADS: [&str; 13] = [
@@ -117,15 +117,10 @@ impl Loaded {
 pub fn load_backbone(
     path: &Path,
     wanted: Option<&str>,
-    encoder: &dyn Encoder,
+    parameters: &mut Parameters,
 ) -> Result<Loaded, Failure> {
     let checkpoint = read(path)?;
-    take_backbone(
-        &checkpoint,
-        &path.display().to_string(),
-        wanted,
-        &mut encoder.parameters(),
-    )
+    take_backbone(&checkpoint, &path.display().to_string(), wanted, parameters)
 }
 
 /// Fills a backbone without head from `checkpoint`, which messages call `origin`: the encoder called `wanted`, or the
