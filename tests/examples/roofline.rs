@@ -8,20 +8,19 @@
 //! a block, such as MobileNet's widened tensors, moves nothing in this count, and the gradient of the images is not
 //! computed. Attainable is the time of the slower of the two at the machine's measured limits, block by block.
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use rayon::prelude::*;
 use smallfry::{
-    Backbone, Context, Head,
-    data::random::Random,
+    Head,
     nn::{
         Executor, Images, Mode, Parameters,
         kernel::{Level, peak},
         network::{Block, Work},
     },
-    registry,
 };
 use smallfry_plugins as _; // links the stock plugins
+use smallfry_tests::bench;
 
 fn main() -> Result<(), String> {
     let (mut names, mut blocks, mut batch, mut size) = (Vec::new(), false, 32, 224);
@@ -120,12 +119,7 @@ fn network(
     each: bool,
     limits: &Limits,
 ) -> Result<(), String> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    let backbone = registry::parse::<dyn Backbone>(&context, name)
-        .map_err(|_| format!("no backbone is named `{name}`"))?;
-    let network = backbone.plugin.network(&Head::default());
+    let network = bench::backbone(name)?.plugin.network(&Head::default());
     let network = network.ok_or(format!("`{name}` does not describe its network"))?;
     let work = network.work(size, size).map_err(|e| e.to_string())?;
     let attained = attained(&network, batch, size);
@@ -162,15 +156,12 @@ fn row(label: &str, batch: usize, (operations, bytes): (f64, f64), attainable: f
 
 /// The seconds of every block in a step: the best of several, all three passes together.
 fn attained(network: &smallfry::nn::Network, batch: usize, size: usize) -> Vec<f64> {
-    let mut random = Random::new(&[0]);
-    let values: Vec<f32> = (0..batch * size * size * 3)
-        .map(|_| (random.unit() * 4.0 - 2.0) as f32)
-        .collect();
+    let random = bench::images(batch, size, 0);
     let images = Images {
         batch,
         height: size,
         width: size,
-        values: &values,
+        values: &random.values,
     };
     let mut parameters = Parameters::initialised(network, 0);
     let (mut query, mut key) = (
@@ -178,10 +169,7 @@ fn attained(network: &smallfry::nn::Network, batch: usize, size: usize) -> Vec<f
         Executor::new(network.clone()),
     );
     let mut features = vec![0.0; batch * network.width()];
-    let gradient: Vec<f32> = features
-        .iter()
-        .map(|_| random.unit() as f32 - 0.5)
-        .collect();
+    let gradient: Vec<f32> = (0..features.len()).map(|i| (i as f32).sin()).collect();
     let mut best: Vec<f64> = Vec::new();
     for step in 0..9 {
         let mut seconds = vec![0.0; network.blocks.len()];
