@@ -6,6 +6,7 @@
 
 pub mod batches;
 mod epochs;
+mod machine;
 mod meter;
 pub mod preview;
 pub mod state;
@@ -27,7 +28,7 @@ use crate::{
 };
 
 use batches::Batches;
-use epochs::Machine;
+use machine::Machine;
 use state::Descents;
 
 /// Where a stage works.

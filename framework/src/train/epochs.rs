@@ -1,36 +1,23 @@
 //! The loop of training: steps within epochs, and what is written after each.
 
-use dfdx::tensor_ops::Backward;
-
 use super::{
     Training, Workplace,
-    batches::{Batches, ViewBatch},
+    batches::Batches,
+    machine::Machine,
     meter::{Clock, Meter},
-    state::{self, Descents, Position},
+    state::{self, Position},
 };
 use crate::{
     checkpoint::Store,
     failure::Failure,
     log::{Entry, Log, Timing},
-    objective::{Learner, Moment},
+    objective::Moment,
     report,
     run::progress::Standing,
-    tensor,
 };
 
 /// Lines of `log.jsonl` in an epoch, beside the one at its end.
 const LINES_PER_EPOCH: usize = 20;
-
-/// Figures of a step by name.
-type Figures = Vec<(&'static str, f64)>;
-
-/// An objective in training, with the optimisers of its encoders.
-pub(super) struct Machine {
-    /// The method.
-    pub learner: Box<dyn Learner>,
-    /// The optimisers of its trained encoders.
-    pub descents: Descents,
-}
 
 impl Training<'_> {
     /// Trains from epoch `begin` on to the end.
@@ -190,38 +177,5 @@ impl Training<'_> {
         .help(format!(
             "the same command with --resume goes on from {begin}"
         ))
-    }
-}
-
-impl Machine {
-    /// One step of every trained encoder; the loss and the other figures of the batch, or why there is no step.
-    fn step(
-        &mut self,
-        batch: &ViewBatch,
-        moment: Moment,
-        rate: f64,
-    ) -> Result<(f64, Figures), String> {
-        for (name, encoder) in self.learner.encoders() {
-            if self.descents.iter().any(|(trained, _)| *trained == name) {
-                encoder.parameters().clear_gradients();
-            }
-        }
-        let outcome = self.learner.loss(&batch.views, moment);
-        let loss = f64::from(tensor::scalar(&outcome.loss));
-        if !loss.is_finite() {
-            return Err(format!("the loss is {loss} at learning rate {rate}"));
-        }
-        drop(outcome.loss.backward());
-        for (name, encoder) in self.learner.encoders() {
-            for (_, descent) in self
-                .descents
-                .iter_mut()
-                .filter(|(trained, _)| *trained == name)
-            {
-                descent.step(&mut encoder.parameters(), rate);
-            }
-        }
-        self.learner.after_step();
-        Ok((loss, outcome.measures))
     }
 }
