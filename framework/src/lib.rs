@@ -6,6 +6,7 @@
 
 extern crate self as smallfry;
 
+pub mod advice;
 pub mod augmentation;
 pub mod backbone;
 pub mod checkpoint;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    advice::Advice,
     backbone::Backbone,
     encoder::{Encoder, ImageBatch},
     registry::{Invalid, kind},
@@ -21,6 +22,12 @@ pub trait Objective: Send + Sync {
     /// # Errors
     /// Names the parameter at fault, such as a queue that is no multiple of the batch.
     fn check(&self, setup: &Setup) -> Result<(), Invalid>;
+
+    /// What its user should know of a run that [`check`](Self::check) passes, such as a queue that holds keys of the
+    /// images at hand; `check` shows it.
+    fn advise(&self, _: &Setup) -> Vec<Advice> {
+        Vec::new()
+    }
 
     /// Builds encoders and buffers.
     ///
@@ -47,10 +54,25 @@ pub struct Setup {
 /// An objective in training: it owns its encoders and buffers.
 pub trait Learner {
     /// The loss of a batch, on a tape; `views[v]` holds view `v` of every image.
+    ///
+    /// It may change running statistics, encoders that are not trained, and buffers; the values of trained encoders
+    /// change in the optimiser's step and [`after_step`](Self::after_step) only. Where batches are accumulated, a step
+    /// has several losses before it.
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome;
 
     /// Called after the optimiser's step.
     fn after_step(&mut self) {}
+
+    /// Remembers its buffers as they are, for [`undo`](Self::undo); called before the first loss of each step. False
+    /// where it does not, whereupon the trainer keeps a copy of all [`buffers`](Self::buffers), which takes time where
+    /// they are large.
+    fn mark(&mut self) -> bool {
+        false
+    }
+
+    /// Puts its buffers back as they were at the last [`mark`](Self::mark), and forgets every loss since: a step that
+    /// gave no number has then changed nothing. Encoders are the trainer's to put back.
+    fn undo(&mut self) {}
 
     /// All encoders under the names that prefix their parameters in a checkpoint, such as `encoder_q`. Their order is
     /// that of the reference's state dict.
@@ -58,6 +80,12 @@ pub trait Learner {
 
     /// The names of the encoders that the optimiser trains.
     fn trained(&self) -> &'static [&'static str];
+
+    /// The encoders that are moving averages of others: the name of each, and of the encoder it follows. A training
+    /// that starts from given weights makes them equal.
+    fn followers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// The name of the encoder that is worth evaluating.
     fn evaluated(&self) -> &'static str;
@@ -85,7 +113,7 @@ pub struct Moment {
     pub seed: u64,
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Optimiser steps before this one, over all epochs.
+    /// Batches before this one, over all epochs: the optimiser's steps, unless it takes several batches to a step.
     pub step: u64,
 }
 

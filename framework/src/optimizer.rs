@@ -9,6 +9,12 @@ pub trait Optimizer: Send + Sync {
     /// The learning rate that a schedule scales.
     fn rate(&self) -> f64;
 
+    /// A learning rate and the batch that it is known to suit: advice on others follows in proportion. None where there
+    /// is no such rule.
+    fn reference_rate(&self) -> Option<(f64, usize)> {
+        None
+    }
+
     /// The rule's state for parameters like these.
     fn start(&self, parameters: &Parameters) -> Box<dyn Descent>;
 }
