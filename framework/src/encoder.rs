@@ -51,7 +51,7 @@ pub trait Encoder {
     fn momentum(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Plain<Features>;
 
     /// Embeddings with running statistics and no randomness.
-    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features>;
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Features>;
 
     /// Weights, gradients and statistics under their reference names; not to be held across a pass.
     fn parameters(&self) -> MutexGuard<'_, Parameters>;

@@ -159,7 +159,7 @@ impl Encoder for Executed {
         self.forward(&self.executors[0], images, Mode::Momentum { draw })
     }
 
-    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Features> {
         self.forward(&self.executors[0], images, Mode::Infer)
     }
 

@@ -218,7 +218,7 @@ impl Encoder for MatrixEncoder {
         features
     }
 
-    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Features> {
         self.forward(images).split_tape().0
     }
 

@@ -121,7 +121,7 @@ impl Encoder for Perceptron {
         self.embed(images)
     }
 
-    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Features> {
         self.forward(images, |name, shape| {
             import(self.parameters().weight(name).to_vec(), shape)
         })

@@ -106,7 +106,7 @@ impl Encoder for Watching {
         embeddings
     }
 
-    fn embed(&mut self, images: &Arc<ImageBatch>) -> Plain<Features> {
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Features> {
         self.inner.embed(images)
     }
 
