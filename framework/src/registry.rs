@@ -5,6 +5,7 @@
 //! therefore live outside this crate, which links no plugin.
 
 mod built;
+mod nested;
 mod reference;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use built::Built;
+pub use nested::Nested;
 pub use reference::parse;
 pub(crate) use reference::{build_at, no_plugins};
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use super::{Context, Invalid, Kind, Layout, Plugin, print};
+use super::{Context, Invalid, Kind, Layout, Plugin, nested::Reading, print};
 use crate::{
     diagnostic::Diagnostic,
     source::{
@@ -80,7 +80,7 @@ pub(super) fn build<K: Kind + ?Sized, P: Plugin<K>>(
     source: &Arc<Source>,
     value: &Value,
 ) -> Result<Built<K>, Vec<Diagnostic>> {
-    let params = parameters::<K, P>(source, value)?;
+    let params = parameters::<K, P>(context, source, value)?;
     let (resolved, line) = (
         print::<K, P>(&params, Layout::Lines),
         print::<K, P>(&params, Layout::Line),
@@ -100,7 +100,8 @@ pub(super) fn build<K: Kind + ?Sized, P: Plugin<K>>(
 
 /// Reads the parameters. serde stops at a first mistake, so every field is read alone first, to find all of them.
 fn parameters<K: Kind + ?Sized, P: Plugin<K>>(
-    source: &Source,
+    context: &Context,
+    source: &Arc<Source>,
     value: &Value,
 ) -> Result<P, Vec<Diagnostic>> {
     let names: Vec<_> = P::PARAMS.iter().map(|param| param.0).collect();
@@ -118,7 +119,7 @@ fn parameters<K: Kind + ?Sized, P: Plugin<K>>(
         }
         Body::Fields(fields) => fields,
     };
-    let mut errors = Vec::new();
+    let (mut errors, mut reading) = (Vec::new(), Reading::default());
     for (i, field) in fields.iter().enumerate() {
         let name = source.slice(&field.name);
         if !names.contains(&name) {
@@ -135,15 +136,23 @@ fn parameters<K: Kind + ?Sized, P: Plugin<K>>(
                 &field.name,
                 format!("`{name}` of {} is given twice", P::NAME),
             ));
-        } else if let Err(error) = alone::<P>(source, field) {
+        } else if let Err(error) = alone::<P>(context, source, field, &mut reading) {
             errors.push(error.diagnose(source, field, P::NAME, || default_of::<K, P>(name)));
         }
+        errors.append(&mut reading.errors);
     }
     if !errors.is_empty() {
         return Err(errors);
     }
     let arguments = fields_range(source, value);
-    source.parse(&arguments).map_err(|error| {
+    let parse = || source.parse(&arguments);
+    let all = reading.within(
+        (context, source),
+        source.slice(&arguments),
+        (0, arguments.start),
+        parse,
+    );
+    all.map_err(|error| {
         let range = range_of(source, &arguments, &error);
         vec![source.error(&range, format!("{}: {}", P::NAME, reword(&error.code)))]
     })
@@ -158,10 +167,18 @@ fn fields_range(source: &Source, value: &Value) -> Range<usize> {
 }
 
 /// Reads a struct of which one field is given.
-fn alone<P: DeserializeOwned>(source: &Source, field: &Field) -> Result<P, Misfit> {
+fn alone<P: DeserializeOwned>(
+    context: &Context,
+    source: &Arc<Source>,
+    field: &Field,
+    reading: &mut Reading,
+) -> Result<P, Misfit> {
     let before = format!("({}: ", source.slice(&field.name));
     let text = format!("{before}{})", source.slice(&field.value));
-    dialect().from_str(&text).map_err(|error| {
+    let parse = || dialect().from_str(&text);
+    let place = (before.len(), field.value.start);
+    let one = reading.within((context, source), &text, place, parse);
+    one.map_err(|error| {
         let place = |position| {
             let offset = offset_of(&text, position).saturating_sub(before.len());
             field.value.start + offset.min(field.value.len())
