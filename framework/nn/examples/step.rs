@@ -212,6 +212,7 @@ fn main() {
             rate: 0.06,
             momentum: 0.9,
             decay: 1e-4,
+            nesterov: false,
         };
         sgd.step(&mut query, &mut velocity, &ranges);
         let update = update.elapsed().as_secs_f64();

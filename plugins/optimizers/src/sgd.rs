@@ -67,6 +67,7 @@ impl Descent for Velocity {
             rate: rate as f32,
             momentum: self.momentum,
             decay: self.decay,
+            nesterov: false,
         };
         rule.step(parameters, &mut self.velocity, &self.trained);
     }
