@@ -198,6 +198,8 @@ fn it_learns_to_tell_images_apart() {
         let mut parameters = encoders[0].1.parameters();
         descent.step(&mut parameters, rule.rate());
         parameters.clear_gradients();
+        drop((parameters, encoders));
+        learner.after_step();
     }
     let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
     // The queue holds every image once, an older key of the query's own among them: chance is ln 65.
@@ -271,6 +273,8 @@ fn events_come_in_the_order_of_the_reference() {
     let (before, [first, second]) = (queue(&*learner), views(0, 16, 0));
 
     let outcome = learner.loss(&[first, second.clone()], moment(0));
+    assert!(before == queue(&*learner));
+    learner.after_step();
     let after = queue(&*learner);
     for d in 0..8 {
         assert!(before[d * 64 + 16..(d + 1) * 64] == after[d * 64 + 16..(d + 1) * 64]);
@@ -291,10 +295,10 @@ fn events_come_in_the_order_of_the_reference() {
     for value in learner.encoders()[0].1.parameters().values_mut() {
         *value += 0.1;
     }
-    learner.after_step();
     assert_near(&weights(&*learner, 1), &start);
     let [first, second] = views(16, 16, 1);
     learner.loss(&[first, second.clone()], moment(1));
+    learner.after_step();
     let moved = weights(&*learner, 1);
     let expected: Vec<f32> = start.iter().map(|w| 0.9 * w + 0.1 * (w + 0.1)).collect();
     assert_near(&moved, &expected);

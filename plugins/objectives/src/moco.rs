@@ -4,7 +4,8 @@
 //! moving average. The order within a step matters and is the reference's: the query passes first, then the key encoder
 //! moves (towards the weights before the optimiser's step, so the very first move does nothing), then the keys are made,
 //! compared *before* they enter the queue, and enqueued. The average covers parameters only; each encoder keeps running
-//! statistics of its own.
+//! statistics of its own. A step over several accumulated batches moves the key encoder once and compares all of them with
+//! the same queue, as one batch of their size would.
 //!
 //! Where all of a batch shares its batch statistics, a query can tell its own key by them, and learns that instead of
 //! the images. The reference's devices each normalise their own part of the batch, and keys are shuffled between them;
@@ -125,6 +126,7 @@ impl Objective for MoCo {
             query,
             key,
             queue: Queue::new(self.queue, self.dim, setup.seed),
+            pending: Vec::new(),
             momentum: self.momentum,
             temperature: self.temperature as f32,
             groups: self.groups,
@@ -161,6 +163,8 @@ struct Contrast {
     query: Box<dyn Encoder>,
     key: Box<dyn Encoder>,
     queue: Queue,
+    /// Keys of the step at hand, a batch each: they enter the queue after it.
+    pending: Vec<Plain<Features>>,
     momentum: f64,
     temperature: f32,
     groups: usize,
@@ -207,7 +211,10 @@ impl Learner for Contrast {
         let queries = by_groups(&mut *self.query, first, &order, groups, |encoder, part| {
             normalise(encoder.train(part, draws.bits()))
         });
-        self.follow();
+        // Once a step: the weights that it follows move once a step.
+        if self.pending.is_empty() {
+            self.follow();
+        }
         if groups > 1 {
             draws.shuffle(&mut order);
         }
@@ -216,8 +223,23 @@ impl Learner for Contrast {
         });
         let keys = put_back(&parts, &order, self.key.width());
         let outcome = self.contrast(queries, &keys);
-        self.queue.push(&keys);
+        self.pending.push(keys);
         outcome
+    }
+
+    fn after_step(&mut self) {
+        for keys in self.pending.drain(..) {
+            self.queue.push(&keys);
+        }
+    }
+
+    fn mark(&mut self) -> bool {
+        self.pending.clear();
+        true
+    }
+
+    fn undo(&mut self) {
+        self.pending.clear();
     }
 
     fn encoders(&self) -> Vec<(&'static str, &dyn Encoder)> {
@@ -226,6 +248,10 @@ impl Learner for Contrast {
 
     fn trained(&self) -> &'static [&'static str] {
         &["encoder_q"]
+    }
+
+    fn followers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("encoder_k", "encoder_q")]
     }
 
     fn evaluated(&self) -> &'static str {
