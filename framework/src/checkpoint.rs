@@ -21,7 +21,7 @@ pub(crate) use fill::{Differences, fill, tensors};
 pub use read::read;
 pub(crate) use read::{Container, container};
 pub use store::Store;
-pub use weights::{Loaded, load_backbone, take_backbone};
+pub use weights::{Loaded, load_backbone, take_backbone, take_encoder};
 pub use write::write;
 
 /// The value of the metadata key `format` in files that this version writes.

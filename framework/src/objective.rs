@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     advice::Advice,
     backbone::Backbone,
+    checkpoint::Checkpoint,
     encoder::{Encoder, ImageBatch},
+    failure::Failure,
+    plan::Weights,
     registry::{Invalid, kind},
     tensor::Traced,
 };
@@ -29,6 +32,29 @@ pub trait Objective: Send + Sync {
         Vec::new()
     }
 
+    /// Whether the views fit it, given the side of each in pixels; called before any long work.
+    ///
+    /// # Errors
+    /// Says what views it takes.
+    fn check_views(&self, _: &[usize]) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    /// Weights from elsewhere that it needs, such as a teacher's. The run finds them and hands them over by
+    /// [`Learner::receive`] before the first step; what they hold is part of what identifies the run.
+    fn sources(&self) -> Vec<Source> {
+        Vec::new()
+    }
+
+    /// Whether `checkpoint`, which messages call `origin`, is what `source` needs, and what would be taken from it, in
+    /// a line; called before any long work.
+    ///
+    /// # Errors
+    /// Names the parameter at fault, and every tensor that is missing.
+    fn check_source(&self, _: &Source, _: &Checkpoint, _: &str) -> Result<String, Invalid> {
+        Ok(String::new())
+    }
+
     /// Builds encoders and buffers.
     ///
     /// # Errors
@@ -37,6 +63,15 @@ pub trait Objective: Send + Sync {
 }
 
 kind!(Objective, "objective");
+
+/// Weights from elsewhere that an objective needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The parameter of the objective that names them.
+    pub parameter: &'static str,
+    /// Where they lie.
+    pub weights: Weights,
+}
 
 /// What an objective must know of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +94,15 @@ pub trait Learner {
     /// change in the optimiser's step and [`after_step`](Self::after_step) only. Where batches are accumulated, a step
     /// has several losses before it.
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome;
+
+    /// Takes over the weights of a source, named by its parameter, before the first step; a run that goes on from a
+    /// checkpoint finds them there.
+    ///
+    /// # Errors
+    /// They are not what it needs.
+    fn receive(&mut self, _: &str, _: &Checkpoint, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Called after the optimiser's step.
     fn after_step(&mut self) {}

@@ -40,9 +40,32 @@ pub struct Contrast<D: Storage<f32> = Device> {
 impl<D: Storage<f32>> Contrast<D> {
     /// The share of queries whose positive is among the `best` largest logits, in percent.
     pub fn accuracy(&self, best: usize) -> f64 {
-        let hits = self.above.iter().filter(|&&above| above < best).count();
-        100.0 * hits as f64 / self.above.len() as f64
+        share_above(&self.above, best)
     }
+}
+
+/// What a distillation loss comes to.
+pub struct Distillation<D: Storage<f32> = Device> {
+    /// The mean cross-entropy of the student's distribution against the teacher's.
+    pub loss: Tensor<(), f32, D, OwnedTape<f32, D>>,
+    /// The mean entropy of the teacher's distributions: no student has a lower loss.
+    pub entropy: f64,
+    /// For each image, how many vectors of the queue the student finds more like its embedding than the teacher's
+    /// embedding of the same image; `usize::MAX` where logits are no numbers.
+    pub above: Vec<usize>,
+}
+
+impl<D: Storage<f32>> Distillation<D> {
+    /// The share of images whose teacher's embedding is among the student's `best` candidates, in percent.
+    pub fn accuracy(&self, best: usize) -> f64 {
+        share_above(&self.above, best)
+    }
+}
+
+/// The share of rows with fewer than `best` candidates above the right one, in percent.
+fn share_above(above: &[usize], best: usize) -> f64 {
+    let hits = above.iter().filter(|&&above| above < best).count();
+    100.0 * hits as f64 / above.len() as f64
 }
 
 /// Divides each row by its Euclidean length, or by [`LEAST_NORM`] where it is shorter.
@@ -83,7 +106,7 @@ pub fn distillation(
     queue: &Plain<Features>,
     student_temperature: f32,
     teacher_temperature: f32,
-) -> Traced<()> {
+) -> Distillation {
     chosen::distillation(
         student,
         teacher,

@@ -4,6 +4,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule,
     registry::Built,
@@ -100,7 +102,8 @@ pub struct Evaluate {
 }
 
 /// Where weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "weights")]
 pub enum Weights {
     /// The initialisation that a training stage of this file starts from.
     Untrained,

@@ -17,6 +17,7 @@ use crate::{
     objective::Setup,
     plan::{Evaluate, Plan, Pretrain, Stage, Weights},
     registry::Built,
+    run::sources,
     source::Site,
 };
 
@@ -49,7 +50,7 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
         sets: BTreeMap::new(),
         errors: Vec::new(),
     };
-    let facts = plan
+    let mut facts: Vec<_> = plan
         .stages
         .iter()
         .map(|stage| match stage {
@@ -57,6 +58,19 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
             Stage::Evaluate(stage) => check.evaluate(stage),
         })
         .collect();
+    let sources = sources::check(plan, |stage| {
+        let data = check.sets.get(&stage.data.resolved)?.as_ref()?;
+        Some(data.len())
+    });
+    match sources {
+        Ok(found) => {
+            for (index, lines) in found {
+                let lines = lines.into_iter().map(|line| ("source", line));
+                facts[index].lines.extend(lines);
+            }
+        }
+        Err(errors) => check.errors.extend(errors),
+    }
     match check.errors.is_empty() {
         true => {
             let opened = check.sets.into_iter();
@@ -148,6 +162,10 @@ impl Check {
                     Some("add an augmentation that crops or resizes to a fixed size".to_owned()),
                 );
             }
+        }
+        let all: Option<Vec<_>> = sizes.iter().copied().collect();
+        if let Some(Err(invalid)) = all.map(|sizes| stage.objective.check_views(&sizes)) {
+            self.errors.push(stage.objective.diagnose(&invalid));
         }
         for size in BTreeSet::from_iter(sizes.iter().flatten().copied()) {
             self.fits(&stage.site, field, &stage.backbone, size);

@@ -13,6 +13,7 @@ pub mod prepare;
 pub mod progress;
 pub mod receipt;
 pub mod results;
+pub(crate) mod sources;
 
 use std::{collections::BTreeSet, path::PathBuf};
 

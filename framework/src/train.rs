@@ -145,7 +145,10 @@ impl Training<'_> {
                     let Machine { learner, descents } = &mut machine;
                     state::restore(&checkpoint, &origin, &mut **learner, descents)?;
                 }
-                None => log.append(&self.start_line(&*machine.learner))?,
+                None => {
+                    self.hand_over(&mut *machine.learner, workplace.folder)?;
+                    log.append(&self.start_line(&*machine.learner))?;
+                }
             }
             let batches = Batches::start(self.stage, self.setup.seed, data.clone(), begin)?;
             self.epochs(begin, &mut machine, batches, &store, &mut log, workplace)?;

@@ -667,6 +667,7 @@ fn losses_against_a_queue_are_those_of_the_second_set_of_values() {
                 temperature(4),
                 temperature(7),
             )
+            .loss
         } else {
             continue;
         };

@@ -135,7 +135,38 @@ pub fn take_backbone(
     wanted: Option<&str>,
     parameters: &mut Parameters,
 ) -> Result<Loaded, Failure> {
+    take(checkpoint, origin, wanted, parameters, "this backbone")
+}
+
+/// Fills a backbone with its head from `checkpoint`, which messages call `origin`: the encoder called `wanted`, or the
+/// one that the file's program evaluates. Only parts of a head that the encoder has not at all may be left over, such as
+/// SwAV's prototypes.
+///
+/// # Errors
+/// As [`take_backbone`], with the tensors of the head.
+pub fn take_encoder(
+    checkpoint: &Checkpoint,
+    origin: &str,
+    wanted: Option<&str>,
+    parameters: &mut Parameters,
+) -> Result<Loaded, Failure> {
+    take(checkpoint, origin, wanted, parameters, "this encoder")
+}
+
+/// Fills `parameters`, which messages call `needed`.
+fn take(
+    checkpoint: &Checkpoint,
+    origin: &str,
+    wanted: Option<&str>,
+    parameters: &mut Parameters,
+    needed: &str,
+) -> Result<Loaded, Failure> {
     let specs = parameters.specs().to_vec();
+    let own = |part: &str| {
+        specs
+            .iter()
+            .any(|spec| spec.name.split('.').next() == Some(part))
+    };
     let found = locate(checkpoint, origin, wanted, &specs)?;
     let mut differences = Differences::default();
     let mut taken = 0;
@@ -166,14 +197,14 @@ pub fn take_backbone(
         }
         if found.encoder.is_empty() && STATE.contains(&first) {
             others += 1;
-        } else if HEADS.contains(&first) {
+        } else if HEADS.contains(&first) && !own(first) {
             head += 1;
         } else {
             differences.unexpected.push(visible(name));
         }
     }
     differences
-        .check(origin, "this backbone")
+        .check(origin, needed)
         .map_err(|failure| explain(failure, checkpoint, origin, wanted, &specs))?;
     Ok(Loaded {
         program: found.program,

@@ -10,7 +10,7 @@ use dfdx::{
     tensor_ops::{BroadcastTo, Device, LogSumExpTo, MeanTo, PermuteTo, SumTo, TryMatMul},
 };
 
-use super::{Contrast, LEAST_NORM, check};
+use super::{Contrast, Distillation, LEAST_NORM, check};
 use crate::tensor::Features;
 
 type Rows<D, T> = Tensor<Features, f32, D, T>;
@@ -61,7 +61,7 @@ pub fn distillation<D: Device<f32>>(
     queue: &Rows<D, dfdx::tensor::NoneTape>,
     student_temperature: f32,
     teacher_temperature: f32,
-) -> Tensor<(), f32, D, Recorded<D>> {
+) -> Distillation<D> {
     check(*student.shape(), *teacher.shape(), *queue.shape());
     let shape = (student.shape().0, queue.shape().0);
     let keys = queue.clone().permute::<Features, Axes2<1, 0>>();
@@ -71,8 +71,10 @@ pub fn distillation<D: Device<f32>>(
     let total: Column<D, _> = others.clone().logsumexp::<_, Axis<1>>();
     // The teacher's log-partition, then its probabilities of its own embedding and of the queue.
     let total = own.clone() + softplus(total - own.clone());
-    let own_share = (own - total.clone()).exp();
-    let shares = (others - total.broadcast_like::<_, Axis<1>>(&shape)).exp();
+    let own_share = (own.clone() - total.clone()).exp();
+    let shares = (others.clone() - total.clone().broadcast_like::<_, Axis<1>>(&shape)).exp();
+    let expected: Column<D, _> = (others * shares.clone()).sum::<_, Axis<1>>();
+    let entropies = (total - expected - own * own_share.clone()).as_vec();
 
     let (student, tape) = student.split_tape();
     let own: Column<D, _> = (student.clone().put_tape(tape) * teacher.clone()).sum::<_, Axis<1>>()
@@ -80,6 +82,7 @@ pub fn distillation<D: Device<f32>>(
     let (own, tape) = own.split_tape();
     let others = student.put_tape(tape).matmul(keys) / student_temperature;
     let (others, tape) = others.split_tape();
+    let above = above(&others, &own);
     let total: Column<D, _> = others.clone().put_tape(tape).logsumexp::<_, Axis<1>>();
     let total = softplus(total - own.clone()) + own.clone();
     let (total, tape) = total.split_tape();
@@ -88,7 +91,12 @@ pub fn distillation<D: Device<f32>>(
         .sum::<_, Axis<1>>()
         .split_tape();
     let from_own = own.put_tape(tape) * own_share;
-    (-(from_own + from_queue) + total).mean::<(), _>()
+    let entropy: f64 = entropies.iter().map(|&entropy| f64::from(entropy)).sum();
+    Distillation {
+        loss: (-(from_own + from_queue) + total).mean::<(), _>(),
+        entropy: (entropy / entropies.len() as f64).max(0.0),
+        above,
+    }
 }
 
 /// ln(1 + exp(x)), for any x.

@@ -9,7 +9,7 @@ use dfdx::{
 };
 
 use super::{
-    Contrast, LEAST_NORM,
+    Contrast, Distillation, LEAST_NORM,
     attention::{attend, dot},
     check,
 };
@@ -78,14 +78,7 @@ where
 
     let pairs = attention.log_sum.iter().zip(&attention.own_logit);
     let losses: Vec<f64> = pairs.map(|(total, own)| total - own).collect();
-    let above = losses
-        .iter()
-        .zip(&attention.above)
-        .map(|(loss, &above)| match loss.is_nan() {
-            true => usize::MAX,
-            false => above,
-        });
-    let above = above.collect();
+    let above = counted(&losses, &attention.above);
 
     let factor = scale / batch as f32;
     let to_query = scaled_difference(attention.mean, &keys, factor);
@@ -125,7 +118,7 @@ pub fn distillation(
     queue: &Plain<Features>,
     student_temperature: f32,
     teacher_temperature: f32,
-) -> Traced<()> {
+) -> Distillation {
     check(*student.shape(), *teacher.shape(), *queue.shape());
     let (student, mut tape) = student.contiguous().split_tape();
     let (batch, width) = *student.shape();
@@ -137,15 +130,19 @@ pub fn distillation(
     scales.resize(2 * batch, 1.0 / teacher_temperature);
     let attention = attend(&rows, &own, &values(queue), width, &scales);
 
-    // Σ p·logit = s · student·(Σ p·v): the mean of the candidates under the teacher is all the loss needs of it.
+    // Σ p·logit = s · row·(Σ p·v): the mean of the candidates under the teacher is all the loss needs of it.
     let (means, targets) = attention.mean.split_at(batch * width);
-    let losses: Vec<f64> = (0..batch)
-        .map(|row| {
-            let place = row * width..(row + 1) * width;
-            let expected = dot(&students[place.clone()], &targets[place]);
-            attention.log_sum[row] - f64::from(scales[0]) * expected
-        })
-        .collect();
+    let cross_entropy = |rows: &[f32], first: usize| -> Vec<f64> {
+        let pairs = rows.chunks_exact(width).zip(targets.chunks_exact(width));
+        let expected = pairs.map(|(row, target)| dot(row, target));
+        (first..)
+            .zip(expected)
+            .map(|(i, expected)| attention.log_sum[i] - f64::from(scales[i]) * expected)
+            .collect()
+    };
+    let losses = cross_entropy(&students, 0);
+    let entropies = cross_entropy(&teachers, batch);
+    let above = counted(&losses, &attention.above);
     let to_student = scaled_difference(means.to_vec(), targets, scales[0] / batch as f32);
     drop(students);
     let loss = mean(&losses);
@@ -154,7 +151,22 @@ pub fn distillation(
         let upstream = gradient(gradients, &output)?[0];
         add_gradient(gradients, &student, &to_student, upstream)
     });
-    loss.put_tape(tape)
+    Distillation {
+        loss: loss.put_tape(tape),
+        // Where a cold teacher's logits are large their rounding is not.
+        entropy: (entropies.iter().sum::<f64>() / batch as f64).max(0.0),
+        above,
+    }
+}
+
+/// The counts of rows that have a loss.
+fn counted(losses: &[f64], above: &[usize]) -> Vec<usize> {
+    let rows = losses.iter().zip(above);
+    rows.map(|(loss, &above)| match loss.is_nan() {
+        true => usize::MAX,
+        false => above,
+    })
+    .collect()
 }
 
 /// (a − b) · factor.

@@ -112,6 +112,7 @@ fn gradients_agree_with_finite_differences() {
             0.4,
             0.3,
         )
+        .loss
     };
     let step = 1e-2;
     let moved = |x: &Plain<Features>, i: usize, by: f32| {
@@ -150,14 +151,22 @@ fn distillation_agrees_with_the_composed_loss() {
             let a = fused::distillation(student.leaky_trace(), &teacher, &queue, 0.2, temperature);
             let b =
                 composed::distillation(student.leaky_trace(), &teacher, &queue, 0.2, temperature);
-            let (va, vb) = (scalar(&a), scalar(&b));
+            assert_eq!(a.above, b.above);
+            let (va, vb) = (scalar(&a.loss), scalar(&b.loss));
             // A teacher this cold amplifies the rounding of its logits.
             let tolerance = if temperature < 1e-3 { 1e-2 } else { 1e-5 };
             assert!(
                 (va - vb).abs() <= tolerance * vb.abs().max(1.0),
                 "{va} and {vb}"
             );
-            let (a, b) = (a.backward(), b.backward());
+            assert!(
+                (a.entropy - b.entropy).abs() <= tolerance * b.entropy.max(1.0),
+                "{} and {}",
+                a.entropy,
+                b.entropy
+            );
+            assert!(f64::from(va) >= a.entropy - tolerance);
+            let (a, b) = (a.loss.backward(), b.loss.backward());
             let (a, b) = (a.get(&student).as_vec(), b.get(&student).as_vec());
             let gap = a
                 .iter()
@@ -181,6 +190,24 @@ fn a_uniform_softmax_costs_the_logarithm_of_its_size() {
     assert!((scalar(&contrast.loss) - 100f32.ln()).abs() < 1e-6);
     assert_eq!(contrast.above, [0]);
     assert_eq!(contrast.accuracy(1), 100.0);
+}
+
+#[test]
+fn a_student_equal_to_its_teacher_has_the_entropy_as_its_loss() {
+    let rows = unit_rows(80, 6, 8);
+    let queue = unit_rows(81, 40, 8);
+    let equal = fused::distillation(rows.leaky_trace(), &rows, &queue, 0.1, 0.1);
+    assert!((f64::from(scalar(&equal.loss)) - equal.entropy).abs() < 1e-6);
+    assert_eq!((equal.accuracy(1), equal.above.len()), (100.0, 6));
+    // Two candidates alike: the teacher is undecided between them.
+    let one = import(vec![1.0, 0.0], (1, 2));
+    let queue = import(vec![1.0, 0.0, -1.0, 0.0], (2, 2));
+    let undecided = fused::distillation(one.leaky_trace(), &one, &queue, 0.2, 1e-4);
+    assert!(
+        (undecided.entropy - 2f64.ln()).abs() < 1e-3,
+        "{}",
+        undecided.entropy
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 
 use smallfry_data::Dataset;
 
-use super::fingerprint;
+use super::{fingerprint, sources};
 use crate::{
     DataSet,
     evaluate::{self, Given, Sets},
@@ -87,7 +87,7 @@ pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
     let mut slots: Vec<Option<Prepared>> = Vec::new();
     for stage in &plan.stages {
         slots.push(match stage {
-            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &opened)?),
+            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &opened, &slots)?),
             Stage::Evaluate(_) => None,
         });
     }
@@ -130,7 +130,12 @@ fn set(set: &Built<dyn DataSet>, opened: &Opened) -> Arc<dyn Dataset> {
     Arc::clone(data.expect("a plan that passed has all its sets opened"))
 }
 
-fn pretrain<'a>(stage: &'a Pretrain, seed: u64, opened: &Opened) -> Result<Prepared<'a>, Failure> {
+fn pretrain<'a>(
+    stage: &'a Pretrain,
+    seed: u64,
+    opened: &Opened,
+    before: &[Option<Prepared<'_>>],
+) -> Result<Prepared<'a>, Failure> {
     let wrong = |field, text: String| Err(stage.site.error(field, text).into());
     let data = set(&stage.data, opened);
     for (field, value) in [("epochs", stage.epochs), ("batch", stage.batch)] {
@@ -151,7 +156,8 @@ fn pretrain<'a>(stage: &'a Pretrain, seed: u64, opened: &Opened) -> Result<Prepa
         samples: data.len(),
         epochs: stage.epochs,
     };
-    let config = fingerprint::pretrain(stage, seed, &*data);
+    let mut config = fingerprint::pretrain(stage, seed, &*data);
+    config += &sources::identify(stage, before)?;
     let training = Training {
         stage,
         setup,

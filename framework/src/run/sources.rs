@@ -1,0 +1,198 @@
+//! Weights that objectives need from elsewhere: found, checked, identified, and handed over.
+//!
+//! A source is a file, or the last checkpoint of a training stage before this one. Of a stage that has yet to run the
+//! check asks its learner as it would start: the names and sizes of its tensors do not change in training.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+
+use super::{fingerprint, folder::RunFolder, prepare::Prepared};
+use crate::{
+    Invalid, checkpoint,
+    checkpoint::Checkpoint,
+    diagnostic::Diagnostic,
+    failure::{Failure, disk},
+    objective::{Learner, Setup, Source},
+    plan::{Plan, Pretrain, Stage, Weights},
+    source::explain::suggest,
+    train::{Training, state},
+};
+
+/// Checks the sources of all stages of `plan`; `samples` tells the number of images of a stage, where its data could be
+/// opened. Gives what would be taken, by stage.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(crate) fn check(
+    plan: &Plan,
+    samples: impl Fn(&Pretrain) -> Option<usize>,
+) -> Result<BTreeMap<usize, Vec<String>>, Vec<Diagnostic>> {
+    let (mut facts, mut errors) = (BTreeMap::new(), Vec::new());
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let Stage::Pretrain(stage) = stage else {
+            continue;
+        };
+        let objective = &stage.objective;
+        for source in objective.sources() {
+            let found = look(plan, index, &source, &samples).and_then(|found| {
+                let Some((checkpoint, origin)) = found else {
+                    return Ok(());
+                };
+                let fact = objective.check_source(&source, &checkpoint, &origin)?;
+                let fact = format!("{} of {origin}: {fact}", source.parameter);
+                facts.entry(index).or_insert_with(Vec::new).push(fact);
+                Ok(())
+            });
+            errors.extend(found.err().map(|invalid| objective.diagnose(&invalid)));
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(facts),
+        false => Err(errors),
+    }
+}
+
+/// What is known now of a source of stage `index`, and what messages call it; none where there is nothing to be known.
+fn look(
+    plan: &Plan,
+    index: usize,
+    source: &Source,
+    samples: &impl Fn(&Pretrain) -> Option<usize>,
+) -> Result<Option<(Checkpoint, String)>, Invalid> {
+    let refuse = |failure: Failure| {
+        let invalid = Invalid::new(source.parameter, failure.message);
+        match failure.help {
+            Some(help) => invalid.help(help),
+            None => invalid,
+        }
+    };
+    match &source.weights {
+        Weights::Untrained => Ok(None),
+        Weights::File(path) => {
+            let checkpoint = checkpoint::read(path).map_err(refuse)?;
+            Ok(Some((checkpoint, path.display().to_string())))
+        }
+        Weights::Stage(name) => {
+            let earlier = earlier(&plan.stages, index, name).map_err(|help| {
+                let wrong = format!("no training stage before this one is named `{name}`");
+                Invalid::new(source.parameter, wrong).help(help)
+            })?;
+            let setup = samples(earlier).map(|samples| setup(earlier, plan.seed, samples));
+            // What keeps that stage from starting is said of that stage.
+            let learner = setup.and_then(|setup| {
+                let objective = &earlier.objective;
+                objective.check(&setup).ok()?;
+                objective.start(&setup, &*earlier.backbone).ok()
+            });
+            Ok(learner.map(|learner| (state::start(&*learner), format!("stage `{name}`"))))
+        }
+    }
+}
+
+fn setup(stage: &Pretrain, seed: u64, samples: usize) -> Setup {
+    Setup {
+        seed,
+        batch: stage.batch,
+        samples,
+        epochs: stage.epochs,
+    }
+}
+
+/// The training stage before stage `index` that is named `name`.
+///
+/// # Errors
+/// What may have been meant.
+fn earlier<'a>(stages: &'a [Stage], index: usize, name: &str) -> Result<&'a Pretrain, String> {
+    let trainings = |stages: &'a [Stage]| {
+        stages.iter().filter_map(|stage| match stage {
+            Stage::Pretrain(stage) => Some(stage),
+            Stage::Evaluate(_) => None,
+        })
+    };
+    let before: Vec<_> = trainings(&stages[..index]).collect();
+    if let Some(stage) = before.iter().find(|stage| stage.name == name) {
+        return Ok(stage);
+    }
+    let names: Vec<_> = before.iter().map(|stage| stage.name.as_str()).collect();
+    let mut later = trainings(&stages[index + 1..]);
+    Err(match later.any(|stage| stage.name == name) {
+        true => "it comes later in the file; put it before this stage".to_owned(),
+        false => suggest(name, &names),
+    })
+}
+
+/// The lines of a fingerprint that identify the sources of `stage` by what they hold; `before` has the stages that were
+/// readied so far.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) fn identify(
+    stage: &Pretrain,
+    before: &[Option<Prepared<'_>>],
+) -> Result<String, Failure> {
+    let mut text = String::new();
+    for source in stage.objective.sources() {
+        let identity = match &source.weights {
+            Weights::Untrained => continue,
+            Weights::File(path) => file(path)?,
+            Weights::Stage(name) => {
+                let known = before.iter().flatten().find(|stage| stage.name() == *name);
+                let known = known.expect("a plan that passed has its sources before it");
+                format!("end of {}", fingerprint::hash(known.fingerprint()))
+            }
+        };
+        writeln!(text, "{}: {identity}", line(&source)).expect("a string takes any text");
+    }
+    Ok(text)
+}
+
+/// The name of a source in a fingerprint.
+fn line(source: &Source) -> String {
+    format!("source {}", source.parameter)
+}
+
+/// What identifies a file.
+fn file(path: &Path) -> Result<String, Failure> {
+    let bytes = fs::read(path).map_err(|error| disk("read", path, &error))?;
+    Ok(format!("file {}", blake3::hash(&bytes).to_hex()))
+}
+
+impl Training<'_> {
+    /// Hands the learner what its objective needs from elsewhere; stages lie in `folder`.
+    ///
+    /// # Errors
+    /// A source is missing, damaged, or not what it was when the run began.
+    pub(crate) fn hand_over(
+        &self,
+        learner: &mut dyn Learner,
+        folder: &RunFolder,
+    ) -> Result<(), Failure> {
+        for source in self.stage.objective.sources() {
+            let (checkpoint, origin) = match &source.weights {
+                Weights::Untrained => continue,
+                Weights::File(path) => {
+                    let begun = fingerprint::configured(&self.config, &line(&source));
+                    if begun != Some(file(path)?) {
+                        return Err(Failure::mistake(format!(
+                            "{} is another file than when the run began",
+                            path.display()
+                        ))
+                        .help("put the file back, or run again from the start"));
+                    }
+                    (checkpoint::read(path)?, path.display().to_string())
+                }
+                Weights::Stage(name) => {
+                    let store = folder.checkpoints(name);
+                    let last = store.epochs()?.pop().ok_or_else(|| {
+                        Failure::mistake(format!("stage `{name}` has no checkpoint"))
+                    })?;
+                    (
+                        checkpoint::read(&store.path(last))?,
+                        format!("stage `{name}`"),
+                    )
+                }
+            };
+            learner.receive(source.parameter, &checkpoint, &origin)?;
+        }
+        Ok(())
+    }
+}
