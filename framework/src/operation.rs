@@ -6,7 +6,10 @@
 //! gradient falls out of the same walk. [`composed`] has the same functions in ordinary dfdx, for every device: it is
 //! what runs on a GPU, what the tests compare with, and the model for new objectives.
 
-use dfdx::tensor::{Merge, OwnedTape, Storage, Tape, Tensor};
+use dfdx::{
+    shapes::HasShape,
+    tensor::{Merge, OwnedTape, Storage, Tape, Tensor},
+};
 
 use crate::tensor::{Device, Features, Plain, Traced};
 
@@ -16,6 +19,7 @@ pub mod composed;
 mod attention;
 #[cfg(not(feature = "cuda"))]
 mod fused;
+mod largest;
 #[cfg(not(feature = "cuda"))]
 use fused as chosen;
 
@@ -90,6 +94,33 @@ where
     OwnedTape<f32, Device>: Merge<T>,
 {
     chosen::info_nce(query, key, queue, temperature)
+}
+
+/// InfoNCE with soft labels: as [`info_nce`], where a query's label is spread over several candidates. `target[i]` is the
+/// sum of the candidates of `query[i]`, each times its share of the label; shares add up to one. All are `[batch, width]`.
+///
+/// # Panics
+/// If the batch is empty or the shapes do not fit together.
+pub fn soft_nce(
+    query: Traced<Features>,
+    key: &Plain<Features>,
+    target: &Plain<Features>,
+    queue: &Plain<Features>,
+    temperature: f32,
+) -> Contrast {
+    chosen::soft_nce(query, key, target, queue, temperature)
+}
+
+/// For each row the places of the `count` vectors of `queue` with the largest inner product, the largest first and the
+/// earlier of equals first: `[rows, count]`, row after row.
+///
+/// # Panics
+/// If the queue has fewer vectors, or the widths differ.
+pub fn nearest(rows: &Plain<Features>, queue: &Plain<Features>, count: usize) -> Vec<usize> {
+    let ((_, width), (length, other)) = (*rows.shape(), *queue.shape());
+    assert_eq!(width, other, "rows and queue differ in width");
+    assert!(count <= length, "{count} of {length} vectors are wanted");
+    chosen::nearest(rows, queue, count)
 }
 
 /// SEED's loss: the mean cross-entropy of the student's distribution over the teacher's own embedding and the queue

@@ -13,6 +13,8 @@ use smallfry_nn::kernel::{
     simd::{Kernel, Simd},
 };
 
+use super::largest::Largest;
+
 /// Vectors of the queue in a chunk: with 128 numbers each, a chunk and its similarities stay in the second cache.
 const CHUNK: usize = 512;
 
@@ -118,6 +120,54 @@ pub(super) fn attend(
         )
         .collect();
     join(&parts, &products, own, width, scale)
+}
+
+/// For each row the places of the `count` vectors of `queue` with the largest r·v, as [`nearest`](super::nearest) orders
+/// them.
+pub(super) fn largest_products(
+    rows: &[f32],
+    queue: &[f32],
+    width: usize,
+    count: usize,
+) -> Vec<usize> {
+    let number = rows.len() / width;
+    let stride = number.next_multiple_of(PADDING);
+    let mut packed = Packed::new(Level::current(), width, number);
+    packed.set_transposed(rows, width, None);
+    let parts: Vec<Vec<Largest>> = queue
+        .par_chunks(CHUNK * width)
+        .enumerate()
+        .map_init(
+            || vec![0.0f32; CHUNK * stride],
+            |similarities, (chunk, vectors)| {
+                let length = vectors.len() / width;
+                multiply_packed(
+                    length,
+                    Rows::dense(vectors, width),
+                    &packed,
+                    similarities,
+                    stride,
+                    Finish::default(),
+                );
+                let mut largest = vec![Largest::new(count); number];
+                let lines = similarities.chunks_exact(stride).take(length);
+                for (vector, line) in lines.enumerate() {
+                    for (largest, &similarity) in largest.iter_mut().zip(line) {
+                        largest.add(similarity, chunk * CHUNK + vector);
+                    }
+                }
+                largest
+            },
+        )
+        .collect();
+    let joined = (0..number).flat_map(|row| {
+        let mut largest = Largest::new(count);
+        for part in &parts {
+            largest.join(&part[row]);
+        }
+        largest.places()
+    });
+    joined.collect()
 }
 
 /// Adds the chunks and each row's own candidate, in this order.

@@ -10,7 +10,7 @@ use dfdx::{
     tensor_ops::{BroadcastTo, Device, LogSumExpTo, MeanTo, PermuteTo, SumTo, TryMatMul},
 };
 
-use super::{Contrast, Distillation, LEAST_NORM, check};
+use super::{Contrast, Distillation, LEAST_NORM, check, largest::Largest};
 use crate::tensor::Features;
 
 type Rows<D, T> = Tensor<Features, f32, D, T>;
@@ -52,6 +52,52 @@ where
         loss: softplus(others - positive).mean::<(), _>(),
         above,
     }
+}
+
+/// As [`soft_nce`](super::soft_nce).
+pub fn soft_nce<D: Device<f32>>(
+    query: Rows<D, Recorded<D>>,
+    key: &Rows<D, dfdx::tensor::NoneTape>,
+    target: &Rows<D, dfdx::tensor::NoneTape>,
+    queue: &Rows<D, dfdx::tensor::NoneTape>,
+    temperature: f32,
+) -> Contrast<D> {
+    check(*query.shape(), *key.shape(), *queue.shape());
+    check(*query.shape(), *target.shape(), *queue.shape());
+    let (query, tape) = query.split_tape();
+    let positive: Column<D, _> =
+        (query.clone().put_tape(tape) * key.clone()).sum::<_, Axis<1>>() / temperature;
+    let (positive, tape) = positive.split_tape();
+    let keys = queue.clone().permute::<Features, Axes2<1, 0>>();
+    let negatives = query.clone().put_tape(tape).matmul(keys) / temperature;
+    let (negatives, tape) = negatives.split_tape();
+    let above = above(&negatives, &positive);
+    let others: Column<D, _> = negatives.put_tape(tape).logsumexp::<_, Axis<1>>();
+    let total = softplus(others - positive.clone()) + positive;
+    let (total, tape) = total.split_tape();
+    let wanted: Column<D, _> =
+        (query.put_tape(tape) * target.clone()).sum::<_, Axis<1>>() / temperature;
+    Contrast {
+        loss: (-wanted + total).mean::<(), _>(),
+        above,
+    }
+}
+
+/// As [`nearest`](super::nearest).
+pub fn nearest<D: Device<f32>>(
+    rows: &Rows<D, dfdx::tensor::NoneTape>,
+    queue: &Rows<D, dfdx::tensor::NoneTape>,
+    count: usize,
+) -> Vec<usize> {
+    let length = queue.shape().0;
+    let keys = queue.clone().permute::<Features, Axes2<1, 0>>();
+    let products = rows.clone().matmul(keys).as_vec();
+    let best = products.chunks_exact(length).flat_map(|row| {
+        let mut largest = Largest::new(count);
+        (row.iter().enumerate()).for_each(|(place, &value)| largest.add(value, place));
+        largest.places()
+    });
+    best.collect()
 }
 
 /// As [`distillation`](super::distillation).

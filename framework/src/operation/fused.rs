@@ -10,7 +10,7 @@ use dfdx::{
 
 use super::{
     Contrast, Distillation, LEAST_NORM,
-    attention::{attend, dot},
+    attention::{attend, dot, largest_products},
     check,
 };
 use crate::tensor::{Device, Features, Plain, Traced, add_gradient, gradient, import, values};
@@ -109,6 +109,53 @@ where
         loss: loss.put_tape(tape),
         above,
     }
+}
+
+/// As [`soft_nce`](super::soft_nce).
+pub fn soft_nce(
+    query: Traced<Features>,
+    key: &Plain<Features>,
+    target: &Plain<Features>,
+    queue: &Plain<Features>,
+    temperature: f32,
+) -> Contrast {
+    check(*query.shape(), *key.shape(), *queue.shape());
+    check(*query.shape(), *target.shape(), *queue.shape());
+    let (query, mut tape) = query.contiguous().split_tape();
+    let (batch, width) = *query.shape();
+    let scale = 1.0 / temperature;
+    let (queries, keys, targets) = (values(&query), values(key), values(target));
+    let attention = attend(&queries, &keys, &values(queue), width, &vec![scale; batch]);
+
+    // Σ share·logit = s · query·(Σ share·v): the target is all the loss needs of the labels.
+    let rows = queries.chunks_exact(width).zip(targets.chunks_exact(width));
+    let losses: Vec<f64> = rows
+        .zip(&attention.log_sum)
+        .map(|((query, target), total)| total - f64::from(scale) * dot(query, target))
+        .collect();
+    let above = losses.iter().zip(&attention.above);
+    let above = above.map(|(loss, &above)| match loss.is_nan() {
+        true => usize::MAX,
+        false => above,
+    });
+    let above = above.collect();
+    let to_query = scaled_difference(attention.mean, &targets, scale / batch as f32);
+    drop(queries);
+    let loss = mean(&losses);
+    let output = loss.clone();
+    tape.add_backward_op(move |gradients| {
+        let upstream = gradient(gradients, &output)?[0];
+        add_gradient(gradients, &query, &to_query, upstream)
+    });
+    Contrast {
+        loss: loss.put_tape(tape),
+        above,
+    }
+}
+
+/// As [`nearest`](super::nearest).
+pub fn nearest(rows: &Plain<Features>, queue: &Plain<Features>, count: usize) -> Vec<usize> {
+    largest_products(&values(rows), &values(queue), rows.shape().1, count)
 }
 
 /// As [`distillation`](super::distillation).

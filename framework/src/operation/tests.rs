@@ -1,6 +1,7 @@
 //! The fused operations against the composed ones, finite differences and closed forms.
 
 use dfdx::{
+    shapes::HasShape,
     tensor::{PutTape, SplitTape, Trace},
     tensor_ops::{Backward, SumTo},
 };
@@ -95,6 +96,102 @@ fn info_nce_agrees_with_the_composed_loss() {
     }
 }
 
+/// Labels spread over the key and its nearest in the queue, as MoCo spreads them: the targets of all rows.
+fn spread(key: &Plain<Features>, queue: &Plain<Features>, share: f32, count: usize) -> Vec<f32> {
+    let width = values(key).len() / key.shape().0;
+    let (keys, vectors) = (values(key), values(queue));
+    let places = fused::nearest(key, queue, count);
+    let rows = keys.chunks(width).zip(places.chunks(count));
+    rows.flat_map(|(key, places)| {
+        let vectors = &vectors;
+        key.iter().enumerate().map(move |(i, own)| {
+            let near: f32 = places.iter().map(|place| vectors[place * width + i]).sum();
+            (1.0 - share) * own + share / count as f32 * near
+        })
+    })
+    .collect()
+}
+
+#[test]
+fn soft_labels_are_the_cross_entropy_with_the_whole_distribution() {
+    let (share, temperature) = (0.3f32, 0.2f32);
+    for (i, &(batch, width, length)) in SIZES.iter().enumerate() {
+        let stream = 300 + 10 * i as u64;
+        let count = 5.min(length);
+        let query = unit_rows(stream, batch, width);
+        let key = unit_rows(stream + 1, batch, width);
+        let queue = unit_rows(stream + 2, length, width);
+        let target = import(spread(&key, &queue, share, count), (batch, width));
+        let a = fused::soft_nce(query.leaky_trace(), &key, &target, &queue, temperature);
+        let b = composed::soft_nce(query.leaky_trace(), &key, &target, &queue, temperature);
+        assert_eq!(a.above, b.above);
+
+        // Every logit, every share, in double precision.
+        let places = composed::nearest(&key, &queue, count);
+        assert_eq!(places, fused::nearest(&key, &queue, count));
+        let (queries, keys, vectors) = (values(&query), values(&key), values(&queue));
+        let mut loss = 0.0;
+        for row in 0..batch {
+            let query = &queries[row * width..(row + 1) * width];
+            let candidates = std::iter::once(&keys[row * width..(row + 1) * width]);
+            let candidates: Vec<_> = candidates.chain(vectors.chunks(width)).collect();
+            let mut shares = vec![0.0; candidates.len()];
+            shares[0] = 1.0 - f64::from(share);
+            for place in &places[row * count..(row + 1) * count] {
+                shares[1 + place] += f64::from(share) / count as f64;
+            }
+            let logit = |v: &&[f32]| super::attention::dot(query, v) / f64::from(temperature);
+            let logits: Vec<_> = candidates.iter().map(logit).collect();
+            let total = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+            let pairs = shares.iter().zip(&logits);
+            loss -= pairs
+                .map(|(share, logit)| share * (logit - total))
+                .sum::<f64>();
+        }
+        let expected = (loss / batch as f64) as f32;
+        assert_close(&[scalar(&a.loss)], &[expected], 3e-6);
+        assert_close(&[scalar(&b.loss)], &[expected], 3e-6);
+        let (a, b) = (a.loss.backward(), b.loss.backward());
+        assert_close(&a.get(&query).as_vec(), &b.get(&query).as_vec(), 2e-5);
+    }
+}
+
+#[test]
+fn hard_labels_are_soft_labels_on_the_key_alone() {
+    let (query, key) = (unit_rows(1, 9, 16), unit_rows(2, 9, 16));
+    let queue = unit_rows(3, 700, 16);
+    let hard = fused::info_nce(query.leaky_trace(), key.clone(), &queue, 0.1);
+    let soft = fused::soft_nce(query.leaky_trace(), &key, &key, &queue, 0.1);
+    assert_close(&[scalar(&soft.loss)], &[scalar(&hard.loss)], 1e-6);
+    let (hard, soft) = (hard.loss.backward(), soft.loss.backward());
+    assert_close(&soft.get(&query).as_vec(), &hard.get(&query).as_vec(), 1e-6);
+}
+
+#[test]
+fn the_nearest_are_those_of_a_full_sort() {
+    for &(batch, width, length) in SIZES {
+        let (rows, queue) = (unit_rows(5, batch, width), unit_rows(6, length, width));
+        let count = 7.min(length);
+        let found = fused::nearest(&rows, &queue, count);
+        let vectors = values(&queue);
+        for (row, found) in values(&rows).chunks(width).zip(found.chunks(count)) {
+            let products: Vec<f64> = vectors
+                .chunks(width)
+                .map(|v| super::attention::dot(row, v))
+                .collect();
+            let mut sorted = products.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            for (place, best) in found.iter().zip(&sorted) {
+                assert!((products[*place] - best).abs() < 1e-6);
+            }
+            let mut apart = found.to_vec();
+            apart.sort_unstable();
+            apart.dedup();
+            assert_eq!(apart.len(), count);
+        }
+    }
+}
+
 #[test]
 fn gradients_agree_with_finite_differences() {
     let (batch, width, length) = (3, 4, 9);
@@ -114,6 +211,12 @@ fn gradients_agree_with_finite_differences() {
         )
         .loss
     };
+    let target = import(spread(&key, &queue, 0.4, 3), (batch, width));
+    let soft = |query: &Plain<Features>| {
+        let query = fused::normalise(query.leaky_trace());
+        fused::soft_nce(query, &key, &target, &queue, 0.5).loss
+    };
+    let to_soft = soft(&query).backward().get(&query).as_vec();
     let step = 1e-2;
     let moved = |x: &Plain<Features>, i: usize, by: f32| {
         let mut values = x.as_vec();
@@ -132,6 +235,7 @@ fn gradients_agree_with_finite_differences() {
             slope(contrast(&up, &key), contrast(&down, &key)),
         );
         close(to_student[i], slope(distil(&up, &key), distil(&down, &key)));
+        close(to_soft[i], slope(soft(&up), soft(&down)));
         let (up, down) = (moved(&key, i, step), moved(&key, i, -step));
         close(
             to_key[i],
