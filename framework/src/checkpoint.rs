@@ -20,7 +20,7 @@ pub use atomic::{Partial, remove_partial, write_atomically};
 pub(crate) use fill::{Differences, fill, tensors};
 pub use read::read;
 pub(crate) use read::{Container, container};
-pub use store::Store;
+pub use store::{Mark, Store};
 pub use weights::{Loaded, load_backbone, take_backbone, take_encoder};
 pub use write::write;
 

@@ -8,7 +8,9 @@ mod check;
 mod convert;
 mod describe;
 mod list;
+mod replay;
 mod run;
+mod verify_resume;
 
 use std::{
     fmt::Write as _,
@@ -43,6 +45,9 @@ enum Verb {
         /// Go on with a run that was stopped
         #[arg(long, conflicts_with = "overwrite")]
         resume: bool,
+        /// A parameter that may have changed since, such as `pretrain.epochs`; can be given several times
+        #[arg(long, value_name = "PATH", requires = "resume")]
+        allow_change: Vec<String>,
         /// Remove what an earlier run of that name left
         #[arg(long)]
         overwrite: bool,
@@ -82,6 +87,13 @@ enum Verb {
     },
     /// Convert weights: checkpoints of PyTorch, state dicts of other libraries, ONNX models
     Convert(convert::Arguments),
+    /// Repeat the step that ended a run because its loss or gradient was no number, and show where the numbers end
+    Replay {
+        /// The run's folder, such as `runs/quickstart`
+        folder: PathBuf,
+    },
+    /// Kill runs of an experiment at random moments, and see that they come to the same
+    VerifyResume(verify_resume::Arguments),
     /// Make the report of a run again
     Report {
         /// The run's folder, such as `runs/quickstart`
@@ -159,6 +171,7 @@ fn act(verb: Verb) -> Result<String, Refusal> {
         Verb::Run {
             experiment,
             resume,
+            allow_change,
             overwrite,
             threads,
             json,
@@ -168,7 +181,7 @@ fn act(verb: Verb) -> Result<String, Refusal> {
                 (_, true) => crate::run::Existing::Overwrite,
                 _ => crate::run::Existing::Refuse,
             };
-            run::run(&experiment, existing, threads, json)
+            run::run(&experiment, existing, allow_change, threads, json)
         }
         Verb::Check {
             experiment,
@@ -182,6 +195,8 @@ fn act(verb: Verb) -> Result<String, Refusal> {
         } => list::list(kind.as_deref(), verbose, json),
         Verb::Describe { name } => describe::describe(&name),
         Verb::Convert(arguments) => convert::convert(arguments),
+        Verb::Replay { folder } => replay::replay(&folder),
+        Verb::VerifyResume(arguments) => verify_resume::verify_resume(&arguments),
         Verb::Report { folder } => {
             let page = crate::report::report(&folder)?;
             Ok(format!("{}\n", page.display()))

@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, disk};
+use crate::{
+    failure::{Failure, disk},
+    run::change::Change,
+};
 
 /// The means of further figures by name, such as `acc1` in percent.
 pub type Measures = BTreeMap<String, Option<f64>>;
@@ -34,6 +37,9 @@ pub enum Entry {
         steps_per_epoch: usize,
         /// The loss of an encoder that tells nothing apart, where the objective has one.
         chance_loss: Option<f64>,
+        /// What was taken of an earlier training and what was not; empty for a start from random weights.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        initial: Vec<String>,
     },
     /// Some steps of an epoch are done.
     Step {
@@ -50,6 +56,15 @@ pub enum Entry {
         /// Means of the objective's other figures.
         #[serde(flatten)]
         measures: Measures,
+    },
+    /// Training goes on with other parameters, by the user's leave.
+    Change {
+        /// Name of the stage.
+        stage: String,
+        /// Optimiser steps so far, over all epochs.
+        step: u64,
+        /// The parameters.
+        changes: Vec<Change>,
     },
     /// An epoch is done.
     Epoch {
@@ -69,6 +84,17 @@ pub enum Entry {
         #[serde(flatten)]
         measures: Measures,
     },
+}
+
+impl Entry {
+    /// The figure called `name` in the line, such as `loss`, whatever part of the line it stands in.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        let line = serde_json::to_value(self).expect("log lines are plain data");
+        let line = line.as_object()?;
+        let parts = line.values().filter_map(|value| value.as_object());
+        let mut all = std::iter::once(line).chain(parts);
+        all.find_map(|part| part.get(name)?.as_f64())
+    }
 }
 
 /// A line of `timings.jsonl`: how fast an epoch was.
@@ -100,8 +126,18 @@ pub struct Log {
 struct Place {
     stage: String,
     epoch: Option<usize>,
-    #[serde(default)]
-    event: String,
+    step: Option<u64>,
+}
+
+/// The state of a stage that its log is cut back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Whole epochs done; decides over lines that have no step.
+    pub epochs: usize,
+    /// Steps done, over all epochs; 0 for the very start.
+    pub steps: u64,
+    /// The step of the last line up to there; 0 where there is none yet.
+    pub line: u64,
 }
 
 impl Log {
@@ -144,19 +180,19 @@ impl Log {
     }
 }
 
-/// Cuts the file at `path` back to the state after epoch `epochs` (0 for the very start) of `stage`.
+/// Cuts the file at `path` back to the state `reach` of `stage`.
 ///
 /// Lines of other stages that stand before are kept. Returns whether the last line that belongs to that state was
 /// found, which for a start is always so.
 ///
 /// # Errors
 /// The file cannot be read or cut.
-pub fn rewind(path: &Path, stage: &str, epochs: usize) -> Result<bool, Failure> {
+pub fn rewind(path: &Path, stage: &str, reach: Reach) -> Result<bool, Failure> {
     let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(epochs == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(reach.line == 0),
         text => text.map_err(|error| disk("read", path, &error))?,
     };
-    let (mut kept, mut found) = (0, epochs == 0);
+    let (mut kept, mut found) = (0, reach.line == 0);
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         let Ok(place) = serde_json::from_slice::<Place>(line) else {
             break;
@@ -165,10 +201,15 @@ pub fn rewind(path: &Path, stage: &str, epochs: usize) -> Result<bool, Failure> 
             break;
         }
         if place.stage == stage {
-            if epochs == 0 || place.epoch.is_some_and(|epoch| epoch > epochs) {
+            let beyond = match (place.step, place.epoch) {
+                (Some(step), _) => step > reach.steps,
+                (None, Some(epoch)) => epoch > reach.epochs,
+                (None, None) => false,
+            };
+            if reach.steps == 0 || beyond {
                 break;
             }
-            found |= place.event != "step" && place.epoch == Some(epochs);
+            found |= place.step == Some(reach.line);
         }
         kept += line.len();
     }
@@ -218,7 +259,7 @@ mod tests {
         Entry::Step {
             stage: stage.to_owned(),
             epoch,
-            step: 10 * epoch as u64,
+            step: 10 * epoch as u64 - 5,
             lr: 0.03,
             loss: None,
             measures: Measures::new(),
@@ -252,14 +293,24 @@ mod tests {
             epoch("b", 2),
             step("b", 3),
         ];
-        for (stage, epochs, found, left) in [
-            ("b", 2, true, 6),
-            ("b", 1, true, 4),
-            ("b", 0, true, 2),
-            ("a", 1, true, 7),
-            ("a", 0, true, 0),
-            ("b", 4, false, 7),
-            ("c", 0, true, 7),
+        let at = |epochs: usize, steps: u64, line: u64| Reach {
+            epochs,
+            steps,
+            line,
+        };
+        for (stage, reach, found, left) in [
+            ("b", at(2, 20, 20), true, 6),
+            ("b", at(1, 10, 10), true, 4),
+            ("b", at(1, 12, 10), true, 4),
+            ("b", at(1, 15, 15), true, 5),
+            ("b", at(1, 19, 15), true, 5),
+            ("b", at(0, 4, 0), true, 2),
+            ("b", at(0, 0, 0), true, 2),
+            ("a", at(1, 10, 10), true, 7),
+            ("a", at(0, 0, 0), true, 0),
+            ("b", at(4, 40, 40), false, 7),
+            ("b", at(2, 28, 28), false, 7),
+            ("c", at(0, 0, 0), true, 7),
         ] {
             let _ = fs::remove_file(&path);
             let mut log = Log::open(&path).unwrap();
@@ -268,19 +319,40 @@ mod tests {
                 .write_all(br#"{"event":"step","stage":"b","ep"#)
                 .unwrap();
             assert_eq!(
-                rewind(&path, stage, epochs).unwrap(),
+                rewind(&path, stage, reach).unwrap(),
                 found,
-                "{stage} {epochs}"
+                "{stage} {reach:?}"
             );
             assert_eq!(
                 read::<Entry>(&path).unwrap(),
                 whole[..left],
-                "{stage} {epochs}"
+                "{stage} {reach:?}"
             );
             assert!(!fs::read_to_string(&path).unwrap().ends_with("ep"));
         }
+        fs::remove_file(&path).unwrap();
+        assert!(!rewind(&path, "a", at(1, 10, 10)).unwrap());
+        assert!(rewind(&path, "a", Reach::default()).unwrap());
+        let mut timings = Log::open(&path).unwrap();
+        let timing = |epoch| serde_json::json!({"stage": "a", "epoch": epoch});
+        (1..4).for_each(|epoch| timings.append(&timing(epoch)).unwrap());
+        rewind(&path, "a", at(2, 25, 0)).unwrap();
+        let left: Vec<serde_json::Value> = read(&path).unwrap();
+        assert_eq!(left, [timing(1), timing(2)]);
         fs::remove_dir_all(&folder).unwrap();
-        assert!(!rewind(&path, "a", 1).unwrap());
-        assert!(rewind(&path, "a", 0).unwrap());
+    }
+
+    #[test]
+    fn figures_are_found_by_name() {
+        let entry = epoch("a", 1);
+        for (name, value) in [
+            ("loss", Some(4.25)),
+            ("acc1", Some(12.5)),
+            ("acc5", None),
+            ("knn", None),
+            ("replaced", None),
+        ] {
+            assert_eq!(entry.figure(name), value, "{name}");
+        }
     }
 }

@@ -7,9 +7,10 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule,
+    Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
     registry::Built,
     source::{Site, Source},
+    train::cadence::{Keep, Save},
 };
 
 /// A whole experiment file.
@@ -58,20 +59,77 @@ pub struct Pretrain {
     pub backbone: Built<dyn Backbone>,
     /// The method.
     pub objective: Built<dyn Objective>,
+    /// What all views of an image get together, before each gets its own.
+    pub joint: Option<Built<dyn JointAugmentation>>,
     /// The augmentations of each view, in order of application; as many lists as the objective has views.
     pub views: Vec<Vec<Built<dyn Augmentation>>>,
     /// The rule of descent.
     pub optimizer: Built<dyn Optimizer>,
     /// The course of the learning rate.
     pub schedule: Built<dyn Schedule>,
+    /// What a step of the optimiser is made of.
+    pub step: StepRule,
+    /// What training starts from; random weights where none.
+    pub initial: Option<Initial>,
     /// Passes over the data.
     pub epochs: usize,
     /// Images in a batch; the last, smaller batch of an epoch is dropped.
     pub batch: usize,
-    /// Checkpoints that are kept, newest first; none keeps all.
-    pub keep: Option<usize>,
+    /// When the state is saved within an epoch, beside its end.
+    pub save: Save,
+    /// Which of the checkpoints at the ends of epochs stay.
+    pub keep: Keep,
     /// Where the stage stands in its file.
     pub site: Site,
+}
+
+/// What a training starts from, where not from random weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Initial {
+    /// How much of it is taken over.
+    pub extent: Extent,
+    /// Where it lies.
+    pub origin: Origin,
+}
+
+/// How much of an earlier training a training takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The backbone; head, queue and optimiser start anew, at epoch 0.
+    Backbone,
+    /// All that fits, as the reference's `--resume` with `--restart` takes it: backbone, tensors of the head, queue and
+    /// pointer; the optimiser starts anew, at epoch 0.
+    Restart,
+    /// The whole state, optimiser and epoch too, as the reference's `--resume` takes it.
+    Resume,
+}
+
+/// Where an earlier training lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The last checkpoint of a training stage of this file.
+    Stage(String),
+    /// A checkpoint file.
+    File(PathBuf),
+}
+
+/// What a step of the optimiser is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepRule {
+    /// Batches whose mean gradient is followed, at least 1.
+    pub accumulate: usize,
+    /// The length that a gradient, over all trained encoders, is shortened to where it is longer; above 0.
+    pub clip: Option<f64>,
+}
+
+impl Default for StepRule {
+    /// One batch, its gradient as it is.
+    fn default() -> Self {
+        Self {
+            accumulate: 1,
+            clip: None,
+        }
+    }
 }
 
 /// Metrics on the features of an encoder.

@@ -6,6 +6,7 @@
 //!
 //! Everything that can be checked is checked before the folder is touched: a mistake costs seconds and leaves nothing.
 
+pub mod change;
 pub mod fingerprint;
 pub mod folder;
 pub mod interrupt;
@@ -30,7 +31,7 @@ use folder::RunFolder;
 use interrupt::Interrupt;
 use prepare::{Prepared, Source};
 use progress::Display;
-use receipt::Receipt;
+use receipt::{Changed, Receipt};
 pub use results::Results;
 use results::{StageOutcome, StageResult};
 
@@ -68,6 +69,8 @@ pub struct RunOptions {
     pub existing: Existing,
     /// Where progress is shown.
     pub progress: Progress,
+    /// Paths of parameters that may have changed since the run to be gone on with, such as `pretrain.epochs`.
+    pub allow: Vec<String>,
 }
 
 /// What a run came to.
@@ -90,11 +93,17 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     let interrupt = Interrupt::of_process()
         .map_err(|error| Failure::fault(format!("cannot listen for Ctrl-C: {error}")))?;
     let (folder, resume) = RunFolder::open(&plan.output.join(&plan.name), options.existing)?;
-    if resume {
-        check_origin(&stages, &folder)?;
-    }
+    let changes = match resume {
+        true => changed(&stages, &folder, &options.allow)?,
+        false => Vec::new(),
+    };
     let mut results = folder.results(&plan.name)?;
     let mut receipt = Receipt::new(plan, resume);
+    receipt.changes = match resume {
+        true => receipt::earlier_changes(&folder.path("receipt.json")),
+        false => Vec::new(),
+    };
+    receipt.changes.extend(changes);
     folder.write("experiment.ron", &options.experiment)?;
     folder.write("resolved.ron", &plan.resolved)?;
     let mut display = Display::new(options.progress);
@@ -114,6 +123,8 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
             display: &mut display,
             interrupt: &interrupt,
             resume,
+            notes: &mut notes,
+            allow: &options.allow,
         };
         let outcome = work(stage, &stages, &mut workplace)?;
         notes.extend(unreadable(stage.name(), &outcome));
@@ -164,14 +175,22 @@ fn unreadable(stage: &str, outcome: &StageOutcome) -> Vec<String> {
     notes
 }
 
-/// Makes sure that the checkpoints in the folder are those of these very trainings, before anything is done.
-fn check_origin(stages: &[Prepared], folder: &RunFolder) -> Result<(), Failure> {
+/// Makes sure that the checkpoints in the folder are those of these very trainings, but for what `allowed` names,
+/// before anything is done. Gives what changed.
+fn changed(
+    stages: &[Prepared],
+    folder: &RunFolder,
+    allowed: &[String],
+) -> Result<Vec<Changed>, Failure> {
+    let mut changed = Vec::new();
     for stage in stages {
         if let Prepared::Pretrain { training, .. } = stage {
-            training.newest(&folder.checkpoints(&training.stage.name))?;
+            let store = folder.checkpoints(&training.stage.name);
+            let earlier = training.newest(&store, allowed)?;
+            changed.extend(earlier.and_then(|earlier| training.changed(&earlier)));
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Whether a stage's result is there and of the same fingerprint.
@@ -194,7 +213,7 @@ fn done(
             let last = store.epochs()?.pop();
             if last == Some(training.stage.epochs) {
                 store.prepare()?;
-                store.prune(training.stage.keep)?;
+                store.prune(&training.stage.keep, training.best(folder)?)?;
                 return Ok(true);
             }
             Ok(false)

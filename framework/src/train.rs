@@ -1,35 +1,50 @@
-//! Training: epochs of loss, gradient and step, with a checkpoint after each.
+//! Training: epochs of loss, gradient and step, with checkpoints at their ends and on the way.
 //!
 //! The trainer knows objectives, not methods: what the encoders are, what is trained and what the loss is are the
 //! learner's. Everything that decides a number comes from the plan and the position (seed, epoch, step), so a run that
 //! goes on from a checkpoint takes the very steps that an undisturbed run takes.
 
 pub mod batches;
+mod before;
+pub mod cadence;
+mod capture;
 mod epochs;
+pub mod initial;
 mod machine;
-mod meter;
+pub mod meter;
 pub mod preview;
+mod record;
+pub mod replay;
 pub mod state;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use smallfry_data::Dataset;
+use smallfry_data::{Dataset, loader::Cursor};
 
 use crate::{
-    checkpoint::{self, Checkpoint, Store},
-    failure::Failure,
-    log::{self, Entry, Log},
-    objective::{Learner, Setup},
+    checkpoint::{self, Checkpoint, Mark, Store},
+    failure::{Cause, Failure, disk},
+    log::{self, Entry, Log, Reach},
+    objective::{Learner, Moment, Setup},
     plan::Pretrain,
     run::{
+        change::{self, Change},
         fingerprint, folder::RunFolder, interrupt::Interrupt, progress::Display,
+        receipt::Changed,
         results::StageOutcome,
     },
 };
 
 use batches::Batches;
+use initial::{Start, Taken};
 use machine::Machine;
-use state::Descents;
+use record::Recorder;
+use state::Within;
 
 /// Where a stage works.
 pub struct Workplace<'a> {
@@ -41,6 +56,34 @@ pub struct Workplace<'a> {
     pub interrupt: &'a Interrupt,
     /// Whether an earlier run is gone on with.
     pub resume: bool,
+    /// Remarks for the user.
+    pub notes: &'a mut Vec<String>,
+    /// Paths of parameters that may have changed since the earlier run.
+    pub allow: &'a [String],
+}
+
+impl Workplace<'_> {
+    /// Tells the user something, now and with the results.
+    pub fn note(&mut self, text: String) {
+        self.display.note(&text);
+        self.notes.push(text);
+    }
+}
+
+/// A state that training can go on from.
+pub struct Earlier {
+    /// How far it is.
+    pub mark: Mark,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The state.
+    pub checkpoint: Checkpoint,
+    /// What its epoch adds up to so far; none at an epoch's end.
+    pub within: Option<Within>,
+    /// Parameters that differ from those it was trained with.
+    pub changes: Vec<Change>,
+    /// Later states that cannot be read, the latest first: how far, and why.
+    pub damaged: Vec<(Mark, String)>,
 }
 
 /// A training stage whose parts have been checked against each other.
@@ -51,12 +94,23 @@ pub struct Training<'a> {
     pub setup: Setup,
     /// Everything that training depends on, as text.
     pub config: String,
+    /// What it starts from; random weights where none.
+    pub initial: Option<Start>,
 }
 
 impl Training<'_> {
-    /// Steps in an epoch; images that do not fill a batch are left out of it.
+    /// Steps in an epoch; images that do not fill the batches of a step are left out of it.
     pub fn steps_per_epoch(&self) -> usize {
-        self.setup.samples / self.setup.batch
+        self.setup.samples / self.setup.batch / self.stage.step.accumulate
+    }
+
+    /// The moment of the first batch of step `step`, which is in epoch `epoch`.
+    fn moment(&self, epoch: usize, step: u64) -> Moment {
+        Moment {
+            seed: self.setup.seed,
+            epoch,
+            step: step * self.stage.step.accumulate as u64,
+        }
     }
 
     /// The learner as it starts.
@@ -70,50 +124,78 @@ impl Training<'_> {
             .map_err(|invalid| objective.diagnose(&invalid).into())
     }
 
-    /// The newest checkpoint of the stage in `store`, if there is one; checked to be of this very training.
+    /// The newest whole checkpoint of the stage in `store`, if there is one; checked to be of this very training, but
+    /// for parameters that `allowed` names.
     ///
     /// # Errors
-    /// It is damaged, foreign, or of a training that was set up otherwise.
-    pub fn newest(&self, store: &Store) -> Result<Option<(usize, Checkpoint)>, Failure> {
-        let Some(epoch) = store.epochs()?.pop() else {
-            return Ok(None);
-        };
-        let path = store.path(epoch);
-        let checkpoint = checkpoint::read(&path).map_err(|failure| {
-            failure.help("remove that file to go on from the checkpoint before it, or start again with --overwrite")
-        })?;
-        self.check_origin(&checkpoint, epoch, &path)?;
-        Ok(Some((epoch, checkpoint)))
+    /// It is foreign or of a training that was set up otherwise, or there are checkpoints and all are damaged.
+    pub fn newest(&self, store: &Store, allowed: &[String]) -> Result<Option<Earlier>, Failure> {
+        let mut damaged = Vec::new();
+        for mark in store.marks()?.into_iter().rev() {
+            let path = store.file(mark);
+            // What the system does not let be read is not damaged.
+            File::open(&path).map_err(|error| disk("read", &path, &error))?;
+            match checkpoint::read(&path) {
+                Ok(checkpoint) => {
+                    let changes = self.check_origin(&checkpoint, mark, &path, allowed)?;
+                    return Ok(Some(Earlier {
+                        mark,
+                        within: Within::of(&checkpoint, &path.display().to_string())?,
+                        path,
+                        checkpoint,
+                        changes,
+                        damaged,
+                    }));
+                }
+                Err(failure) if failure.cause == Cause::Mistake => {
+                    damaged.push((mark, failure.message));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match damaged.into_iter().next() {
+            None => Ok(None),
+            Some((_, reason)) => Err(Failure::mistake(format!(
+                "{reason}; stage `{}` has no other checkpoint to go on from",
+                self.stage.name
+            ))
+            .help("put a copy of the file back, or start again with --overwrite")),
+        }
     }
 
     fn check_origin(
         &self,
         checkpoint: &Checkpoint,
-        epoch: usize,
+        mark: Mark,
         path: &Path,
-    ) -> Result<(), Failure> {
+        allowed: &[String],
+    ) -> Result<Vec<Change>, Failure> {
         let text = |key: &str| checkpoint.metadata.get(key).map_or("", String::as_str);
+        let number = |key: &str| checkpoint.number(key).unwrap_or(0) as usize;
         if text("format") != checkpoint::FORMAT
             || text("stage") != self.stage.name
-            || checkpoint.number("epoch") != Some(epoch as u64)
+            || (number("epoch"), number("batch")) != (mark.epoch, mark.batch)
         {
             return Err(Failure::mistake(format!(
-                "{} is not the checkpoint of stage `{}` after epoch {epoch}",
+                "{} is not the checkpoint of stage `{}` after {mark}",
                 path.display(),
                 self.stage.name
             ))
             .help("remove that file, or start again with --overwrite"));
         }
-        if text("config") == self.config {
-            return Ok(());
-        }
-        Err(Failure::mistake(format!(
-            "stage `{}` is set up otherwise than when {} was written:\n{}",
-            self.stage.name,
-            path.display(),
-            fingerprint::difference(text("config"), &self.config)
-        ))
-        .help("undo the change to go on, start again with --overwrite, or give the experiment another name"))
+        let changes = change::changes(&self.stage.name, text("config"), &self.config);
+        let epoch = mark.epoch + usize::from(mark.batch > 0);
+        change::permit(&self.stage.name, &changes, allowed, epoch).map_err(|mut failure| {
+            failure.message = format!(
+                "stage `{}` is set up otherwise than when {} was written:\n{}\n{}",
+                self.stage.name,
+                path.display(),
+                fingerprint::difference(text("config"), &self.config),
+                failure.message
+            );
+            failure
+        })?;
+        Ok(changes)
     }
 
     /// Trains, from the newest checkpoint where the workplace says to go on.
@@ -127,55 +209,137 @@ impl Training<'_> {
     ) -> Result<StageOutcome, Failure> {
         let store = workplace.folder.checkpoints(&self.stage.name);
         store.prepare()?;
-        let earlier = if workplace.resume {
-            self.newest(&store)?
+        let mut earlier = if workplace.resume {
+            self.newest(&store, workplace.allow)?
         } else {
             None
         };
-        let begin = earlier.as_ref().map_or(0, |(epoch, _)| *epoch);
+        for (mark, reason) in earlier.iter().flat_map(|earlier| &earlier.damaged) {
+            let aside = store.put_aside(*mark)?;
+            workplace.note(format!(
+                "{reason}; it is {} now, and training goes on from the checkpoint before it",
+                aside.display()
+            ));
+        }
+        let mut begin = earlier.as_ref().map_or(Mark::default(), |e| e.mark);
         self.rewind(begin, workplace)?;
-        if begin < self.stage.epochs {
-            let learner = self.learner()?;
-            let descents = self.descents(&*learner);
-            let mut machine = Machine { learner, descents };
-            let mut log = Log::open(&workplace.folder.path("log.jsonl"))?;
-            match earlier {
-                Some((epoch, checkpoint)) => {
-                    let origin = store.path(epoch).display().to_string();
-                    let Machine { learner, descents } = &mut machine;
-                    state::restore(&checkpoint, &origin, &mut **learner, descents)?;
+        if let Some(earlier) = &mut earlier {
+            self.adopt(earlier, workplace)?;
+        }
+        if begin.epoch < self.stage.epochs {
+            let mut machine = self.machine()?;
+            let mut recorder = Recorder::open(self.stage, workplace.folder, &store)?;
+            let within = match &mut earlier {
+                Some(earlier) => {
+                    let origin = earlier.path.display().to_string();
+                    let Machine {
+                        learner, descents, ..
+                    } = &mut machine;
+                    state::restore(&earlier.checkpoint, &origin, &mut **learner, descents)?;
+                    earlier.within.take()
                 }
                 None => {
                     self.hand_over(&mut *machine.learner, workplace.folder)?;
-                    log.append(&self.start_line(&*machine.learner))?;
+                    let taken = self.take_initial(&mut machine, workplace)?;
+                    begin = Mark::end(taken.epochs);
+                    recorder.line(&self.start_line(&*machine.learner, taken.facts))?;
+                    None
                 }
-            }
-            let batches = Batches::start(self.stage, self.setup.seed, data.clone(), begin)?;
-            self.epochs(begin, &mut machine, batches, &store, &mut log, workplace)?;
+            };
+            drop(earlier);
+            let cursor = Cursor {
+                epoch: begin.epoch as u64,
+                batch: begin.batch,
+            };
+            let batches = Batches::start(self.stage, self.setup.seed, data.clone(), cursor)?;
+            let tally = within.map_or_else(Default::default, |within| within.tally);
+            self.epochs(begin, tally, &mut machine, batches, &mut recorder, workplace)?;
         }
-        store.prune(self.stage.keep)?;
+        store.prune(&self.stage.keep, self.best(workplace.folder)?)?;
         self.outcome(workplace.folder)
     }
 
-    fn descents(&self, learner: &dyn Learner) -> Descents {
-        let trained = learner.trained();
-        let encoders = learner.encoders().into_iter();
-        encoders
-            .filter(|(name, _)| trained.contains(name))
-            .map(|(name, encoder)| {
-                let descent = self.stage.optimizer.plugin.start(&encoder.parameters());
-                (name, descent)
-            })
-            .collect()
+    /// What `earlier` was trained with otherwise; none where nothing differs.
+    pub fn changed(&self, earlier: &Earlier) -> Option<Changed> {
+        (!earlier.changes.is_empty()).then(|| Changed {
+            stage: self.stage.name.clone(),
+            step: self.steps_at(earlier.mark),
+            changes: earlier.changes.clone(),
+        })
     }
 
-    /// Cuts logs back to what the state after `epochs` epochs covers.
-    fn rewind(&self, epochs: usize, workplace: &Workplace) -> Result<(), Failure> {
+    /// Makes a state that was trained with other parameters one of this training, and tells so in the log: another
+    /// resumption finds nothing to allow.
+    fn adopt(&self, earlier: &mut Earlier, workplace: &mut Workplace) -> Result<(), Failure> {
+        let Some(Changed {
+            stage,
+            step,
+            changes,
+        }) = self.changed(earlier)
+        else {
+            return Ok(());
+        };
+        for change in &changes {
+            workplace.note(format!("{change}, from step {step} on"));
+        }
+        let entry = Entry::Change {
+            stage,
+            step,
+            changes,
+        };
         let path = workplace.folder.path("log.jsonl");
-        if !log::rewind(&path, &self.stage.name, epochs)? {
+        // A kill between the line and the state leaves the line.
+        if log::read::<Entry>(&path)?.last() != Some(&entry) {
+            let mut log = Log::open(&path)?;
+            log.append(&entry)?;
+            log.sync()?;
+        }
+        let metadata = &mut earlier.checkpoint.metadata;
+        metadata.insert("config".to_owned(), self.config.clone());
+        metadata.insert("config_hash".to_owned(), fingerprint::hash(&self.config));
+        checkpoint::write(&earlier.checkpoint, &earlier.path)
+    }
+
+    /// The best epoch so far, where the stage keeps it.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn best(&self, folder: &RunFolder) -> Result<Option<usize>, Failure> {
+        match &self.stage.keep.best {
+            Some(best) => record::best_epoch(best, &self.stage.name, folder),
+            None => Ok(None),
+        }
+    }
+
+    /// The learner as it starts, with its optimisers.
+    fn machine(&self) -> Result<Machine, Failure> {
+        let learner = self.learner()?;
+        let optimizer = &self.stage.optimizer;
+        for (name, encoder) in learner.encoders() {
+            if learner.trained().contains(&name) {
+                let checked = optimizer.plugin.check(&encoder.parameters());
+                checked.map_err(|invalid| optimizer.diagnose(&invalid))?;
+            }
+        }
+        let descents = state::descents(&*learner, &*optimizer.plugin);
+        Ok(Machine::new(learner, descents, self.stage.step))
+    }
+
+    /// Cuts logs back to what the state at `mark` covers.
+    fn rewind(&self, mark: Mark, workplace: &Workplace) -> Result<(), Failure> {
+        let path = workplace.folder.path("log.jsonl");
+        let lines = self.steps_between_lines() as u64;
+        let (before, now) = (self.steps_at(Mark::end(mark.epoch)), self.steps_at(mark));
+        let reach = Reach {
+            epochs: mark.epoch,
+            steps: now,
+            line: before + (now - before) / lines * lines,
+        };
+        if !log::rewind(&path, &self.stage.name, reach)? {
             return Err(Failure::mistake(format!(
-                "{} has no line for epoch {epochs} of stage `{}`, though its checkpoint exists",
+                "{} has no line for step {} of stage `{}`, though the checkpoint after {mark} exists",
                 path.display(),
+                reach.line,
                 self.stage.name
             ))
             .help("put the log back, or start again with --overwrite"));
@@ -184,18 +348,49 @@ impl Training<'_> {
         log::rewind(
             &workplace.folder.path("timings.jsonl"),
             &self.stage.name,
-            epochs,
+            Reach { line: 0, ..reach },
         )?;
         Ok(())
     }
 
-    fn start_line(&self, learner: &dyn Learner) -> Entry {
+    /// Puts what the stage starts from into `machine`; tells the user what was taken.
+    fn take_initial(
+        &self,
+        machine: &mut Machine,
+        workplace: &mut Workplace,
+    ) -> Result<Taken, Failure> {
+        let Some(start) = &self.initial else {
+            return Ok(Taken::default());
+        };
+        let (checkpoint, origin) = start.load(workplace.folder)?;
+        let Machine {
+            learner, descents, ..
+        } = machine;
+        let taken = initial::apply(
+            start.initial.extent,
+            &checkpoint,
+            &origin,
+            &self.stage.backbone.tensors(),
+            &mut **learner,
+            descents,
+        )?;
+        taken.check(self.stage.epochs)?;
+        workplace.note(format!(
+            "stage `{}` starts from {}",
+            self.stage.name,
+            taken.facts.join("\n  ")
+        ));
+        Ok(taken)
+    }
+
+    fn start_line(&self, learner: &dyn Learner, initial: Vec<String>) -> Entry {
         Entry::Start {
             stage: self.stage.name.clone(),
             samples: self.setup.samples,
             epochs: self.stage.epochs,
             steps_per_epoch: self.steps_per_epoch(),
             chance_loss: learner.chance_loss(),
+            initial,
         }
     }
 

@@ -21,10 +21,11 @@ use smallfry::{
     },
     objective::{Buffer, BufferValues, Learner, Moment, Outcome, Setup},
     optimizer::Descent,
-    plan::{Evaluate, Plan, Pretrain, Stage, Weights},
+    plan::{Evaluate, Plan, Pretrain, Stage, StepRule, Weights},
     registry::Built,
     source::{Site, Source},
     tensor::{self, Features, Plain, Traced},
+    train::cadence::{Keep, Save},
 };
 
 /// Width of the features of [`Matrix`].
@@ -421,6 +422,8 @@ pub struct Shape {
     pub epochs: usize,
     /// Checkpoints kept.
     pub keep: Option<usize>,
+    /// Steps between states saved within epochs.
+    pub save: Option<u64>,
     /// Seed of the run.
     pub seed: u64,
     /// Misbehaviour of the objective.
@@ -434,6 +437,7 @@ impl Default for Shape {
             bad: Vec::new(),
             epochs: 3,
             keep: None,
+            save: None,
             seed: 7,
             objective: Follow::default(),
         }
@@ -470,16 +474,23 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
         })
     };
     let training = Pretrain {
+        initial: None,
         name: "pretrain".to_owned(),
         data: data(),
         backbone: backbone(),
         objective: Built::direct(Box::new(shape.objective), "Follow", "Follow()"),
         views: vec![view(), view()],
+        joint: None,
         optimizer: Built::direct(Box::new(Roll), "Roll", "Roll()"),
         schedule: Built::direct(Box::new(Halving), "Halving", "Halving()"),
         epochs: shape.epochs,
         batch: 8,
-        keep: shape.keep,
+        step: StepRule::default(),
+        save: Save {
+            steps: shape.save,
+            minutes: None,
+        },
+        keep: Keep::last(shape.keep),
         site: Site::nowhere(),
     };
     Plan {

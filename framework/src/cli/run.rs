@@ -9,6 +9,7 @@ use crate::{
 pub(super) fn run(
     experiment: &Experiment,
     existing: Existing,
+    allow: Vec<String>,
     threads: Option<u16>,
     json: bool,
 ) -> Result<String, Refusal> {
@@ -23,6 +24,7 @@ pub(super) fn run(
         experiment: plan.source.original().to_owned(),
         existing,
         progress: Progress::Stderr,
+        allow,
     };
     let summary = crate::run::run(&plan, &options)?;
     Ok(match json {

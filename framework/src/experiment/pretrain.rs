@@ -1,152 +1,175 @@
 //! The stage `Pretrain(..)`: training without labels.
 
-use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
 
 use super::{
-    Outline, Stages,
-    fields::{Fields, Reader, example},
-    layout,
+    Stages,
+    fields::{Fields, Reader},
+    layout, views,
 };
 use crate::{
-    Augmentation,
-    plan::{Pretrain, Stage},
-    registry::Built,
-    source::syntax::Field,
+    plan::{Extent, Initial, Origin, Pretrain, Stage, StepRule},
+    registry::Context,
+    train::cadence::{Keep, Save},
 };
 
-/// Checkpoints that are kept unless the file says otherwise.
-const KEEP: usize = 2;
-
-/// Reads the stage of `outline`; gives it with its resolved text.
-pub(super) fn read(
-    reader: &mut Reader,
-    stages: &Stages,
-    outline: &Outline,
-) -> Option<(Stage, String)> {
-    let mut fields = stages.open(reader, outline, "Pretrain");
+/// Reads stage `i`; gives it with its resolved text.
+pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(Stage, String)> {
+    let mut fields = stages.open(reader, &stages.outlines[i], "Pretrain");
     let site = fields.site();
     let name = fields.name("pretrain");
     let data = fields.plugin("data");
     let backbone = fields.plugin("backbone");
     let objective = fields.plugin::<dyn crate::Objective>("objective");
     let count = objective.as_ref().map(|objective| objective.views());
-    let views = views(&mut fields, count);
+    let joint = views::joint(&mut fields, count);
+    let views = views::views(&mut fields, count);
     let optimizer = fields.plugin("optimizer");
     let schedule = fields.plugin("schedule");
+    let initial = initial(&mut fields, stages, i);
     let epochs = fields.count("epochs", None, "200");
     let batch = fields.count("batch", None, "256");
-    let keep = match fields.field("keep") {
-        None => Some(KEEP),
-        Some(_) => fields
-            .optional::<Option<usize>>("keep", "2")
-            .unwrap_or(Some(KEEP)),
-    };
-    if keep == Some(0) {
-        fields.refuse("keep", "must be above 0").help =
-            Some("`None` keeps every checkpoint".to_owned());
+    let step = step_rule(&mut fields);
+    let save = fields
+        .optional::<Save>("save", "Save(minutes: 10)")
+        .unwrap_or_default();
+    if let Err(reason) = save.check() {
+        fields.refuse("save", reason);
     }
+    let keep = keep(&mut fields);
     fields.finish();
-    let (views, written) = views?;
+    let ((views, written), joint) = (views?, joint?);
     let stage = Pretrain {
         name,
         data: data?,
         backbone: backbone?,
         objective: objective?,
+        joint,
         views,
         optimizer: optimizer?,
         schedule: schedule?,
+        initial: initial.as_ref().map(|initial| initial.0.clone()),
         epochs,
         batch,
+        step,
+        save,
         keep,
         site,
     };
-    let keep = stage
-        .keep
-        .map_or("None".to_owned(), |keep| keep.to_string());
-    let resolved = layout::block(
-        "Pretrain",
-        &[
-            ("name", layout::quoted(&stage.name)),
-            ("data", stage.data.resolved.clone()),
-            ("backbone", stage.backbone.resolved.clone()),
-            ("objective", stage.objective.resolved.clone()),
-            written,
-            ("optimizer", stage.optimizer.resolved.clone()),
-            ("schedule", stage.schedule.resolved.clone()),
-            ("epochs", stage.epochs.to_string()),
-            ("batch", stage.batch.to_string()),
-            ("keep", keep),
-        ],
-    );
-    Some((Stage::Pretrain(stage), resolved))
+    let clip = (step.clip).map_or("None".to_owned(), |clip| format!("{clip:?}"));
+    let mut lines = vec![
+        ("name", layout::quoted(&stage.name)),
+        ("data", stage.data.resolved.clone()),
+        ("backbone", stage.backbone.resolved.clone()),
+        ("objective", stage.objective.resolved.clone()),
+    ];
+    lines.extend((stage.joint.as_ref()).map(|joint| ("joint", joint.resolved.clone())));
+    lines.extend([
+        written,
+        ("optimizer", stage.optimizer.resolved.clone()),
+        ("schedule", stage.schedule.resolved.clone()),
+    ]);
+    lines.extend(initial.map(|(_, written)| ("initial", written)));
+    lines.extend([
+        ("epochs", stage.epochs.to_string()),
+        ("batch", stage.batch.to_string()),
+        ("accumulate", step.accumulate.to_string()),
+        ("clip", clip),
+        ("save", written_save(&stage.save)),
+        ("keep", stage.keep.to_string()),
+    ]);
+    Some((Stage::Pretrain(stage), layout::block("Pretrain", &lines)))
 }
 
-type View = Vec<Built<dyn Augmentation>>;
+/// What training starts from, as it is written.
+#[derive(Deserialize)]
+#[serde(rename = "initial")]
+enum Written {
+    Backbone(WrittenOrigin),
+    Restart(WrittenOrigin),
+    Resume(WrittenOrigin),
+}
 
-/// The augmentations of each of `count` views (none if the objective is not known), and how they are written:
-/// `view: [..]` for all alike, `views: [[..], [..]]` for each its own.
-fn views(
-    fields: &mut Fields<'_>,
-    count: Option<usize>,
-) -> Option<(Vec<View>, (&'static str, String))> {
-    let (alike, each) = (fields.field("view"), fields.field("views"));
-    match (alike, each) {
-        (None, None) => {
-            fields.missing("view", &example::<dyn Augmentation>());
-            None
+#[derive(Deserialize)]
+#[serde(rename = "initial")]
+enum WrittenOrigin {
+    Stage(String),
+    File(PathBuf),
+}
+
+/// What stage `i` starts from, and how it is written; none for random weights.
+fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initial, String)> {
+    let example = "Restart(File(\"a.pth.tar\"))";
+    let (word, extent, origin) = match fields
+        .optional::<Option<Written>>("initial", example)
+        .flatten()?
+    {
+        Written::Backbone(origin) => ("Backbone", Extent::Backbone, origin),
+        Written::Restart(origin) => ("Restart", Extent::Restart, origin),
+        Written::Resume(origin) => ("Resume", Extent::Resume, origin),
+    };
+    let (written, origin) = match origin {
+        WrittenOrigin::File(path) => {
+            let context = Context {
+                folder: &fields.reader.folder,
+            };
+            let written = format!("File({})", layout::quoted(&path.to_string_lossy()));
+            (written, Origin::File(context.path(path)))
         }
-        (Some(_), Some(each)) => {
-            fields
-                .reader
-                .error(&each.name, "Pretrain has both `view` and `views`")
-                .help = Some(
-                "`view: [..]` is one list for all views, `views: [[..], [..]]` one for each"
-                    .to_owned(),
-            );
-            None
-        }
-        (Some(alike), None) => {
-            let items = fields.items(&alike, "augmentations")?;
-            let views: Option<Vec<_>> = (0..count.unwrap_or(1).max(1))
-                .map(|_| view(fields.reader, &items))
-                .collect();
-            let views = views?;
-            let written = layout::list(views[0].iter().map(|built| built.resolved.as_str()));
-            Some((views, ("view", written)))
-        }
-        (None, Some(each)) => {
-            let lists = fields.items(&each, "lists of augmentations")?;
-            let mut views = Vec::new();
-            for list in &lists {
-                let field = Field {
-                    name: each.name.clone(),
-                    value: list.clone(),
-                };
-                let items = fields.items(&field, "augmentations");
-                views.push(items.and_then(|items| view(fields.reader, &items)));
+        WrittenOrigin::Stage(name) => {
+            if let Err(help) = stages.trained_before(i, &name) {
+                let reason = format!("no training stage before this one is named `{name}`");
+                fields.refuse("initial", &reason).help = Some(help);
+                return None;
             }
-            if let Some(count) = count
-                && count != lists.len()
-            {
-                let reason = format!(
-                    "the objective takes {count} views, augmentations of {} are given",
-                    lists.len()
-                );
-                fields.refuse("views", &reason);
-            }
-            let views: Vec<View> = views.into_iter().collect::<Option<_>>()?;
-            let lists: Vec<_> = views
-                .iter()
-                .map(|view| layout::list(view.iter().map(|built| built.resolved.as_str())))
-                .collect();
-            let written = layout::list(lists.iter().map(String::as_str));
-            Some((views, ("views", written)))
+            let written = format!("Stage({})", layout::quoted(&name));
+            (written, Origin::Stage(name))
         }
+    };
+    Some((Initial { extent, origin }, format!("{word}({written})")))
+}
+
+/// What a step of the optimiser is made of.
+fn step_rule(fields: &mut Fields<'_>) -> StepRule {
+    let accumulate = fields.count("accumulate", Some(1), "4");
+    let clip = fields.optional::<Option<f64>>("clip", "1.0").flatten();
+    if clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
+        fields.refuse("clip", "must be above 0").help =
+            Some("`None` leaves every gradient as it is".to_owned());
     }
+    StepRule { accumulate, clip }
 }
 
-/// Builds one list of augmentations, noting the mistakes of all of them.
-fn view(reader: &mut Reader, items: &[Range<usize>]) -> Option<View> {
-    let built: Vec<_> = items.iter().map(|item| reader.build(item)).collect();
-    built.into_iter().collect()
+/// The checkpoints that stay: `keep: 2`, `keep: None`, or `keep: Keep(..)`.
+fn keep(fields: &mut Fields<'_>) -> Keep {
+    let Some(field) = fields.field("keep") else {
+        return Keep::default();
+    };
+    let value = fields.reader.value(&field.value);
+    let named = value
+        .name
+        .is_some_and(|name| fields.reader.source.slice(&name) == "Keep");
+    let keep = match named {
+        true => fields.optional("keep", "Keep(last: 2, every: 50)"),
+        false => fields
+            .optional::<Option<usize>>("keep", "2")
+            .map(Keep::last),
+    };
+    let keep = keep.unwrap_or_default();
+    if let Err(reason) = keep.check() {
+        fields.refuse("keep", reason).help = Some("`None` keeps every checkpoint".to_owned());
+    }
+    keep
+}
+
+fn written_save(save: &Save) -> String {
+    let steps = save
+        .steps
+        .map_or("None".to_owned(), |steps| steps.to_string());
+    let minutes = save
+        .minutes
+        .map_or("None".to_owned(), |minutes| format!("{minutes:?}"));
+    layout::block("Save", &[("steps", steps), ("minutes", minutes)])
 }

@@ -25,6 +25,7 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
         epochs,
         steps_per_epoch,
         chance_loss,
+        ..
     } = start
     else {
         return String::new();
@@ -69,7 +70,7 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
 
 fn moment<'a>(entry: &'a Entry, name: &str, steps_per_epoch: usize) -> Option<Moment<'a>> {
     let (stage, step, loss, lr, measures, whole) = match entry {
-        Entry::Start { .. } => return None,
+        Entry::Start { .. } | Entry::Change { .. } => return None,
         Entry::Step {
             stage,
             step,

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use smallfry_data::Dataset;
 
-use crate::plan::{Evaluate, Pretrain};
+use crate::{
+    plan::{Evaluate, Pretrain, StepRule},
+    train::initial::Start,
+};
 
 /// The text of everything that training depends on. Number of checkpoints kept and places of output are left out.
 pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
@@ -14,6 +17,9 @@ pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
     field(&mut text, "manifest", &manifest(data));
     field(&mut text, "backbone", &stage.backbone.resolved);
     field(&mut text, "objective", &stage.objective.resolved);
+    if let Some(joint) = &stage.joint {
+        field(&mut text, "joint", &joint.resolved);
+    }
     for (i, view) in stage.views.iter().enumerate() {
         for augmentation in view {
             field(
@@ -27,6 +33,21 @@ pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
     field(&mut text, "schedule", &stage.schedule.resolved);
     field(&mut text, "epochs", &stage.epochs.to_string());
     field(&mut text, "batch", &stage.batch.to_string());
+    let StepRule { accumulate, clip } = stage.step;
+    if accumulate != 1 {
+        field(&mut text, "accumulate", &accumulate.to_string());
+    }
+    if let Some(clip) = clip {
+        field(&mut text, "clip", &format!("{clip:?}"));
+    }
+    text
+}
+
+/// The line of what training starts from, where not from random weights; `identity` identifies its content.
+pub fn initial(start: &Start, identity: &str) -> String {
+    let mut text = String::new();
+    let value = format!("{:?} of {identity}", start.initial.extent);
+    field(&mut text, "initial", &value);
     text
 }
 
@@ -85,14 +106,26 @@ fn field(text: &mut String, name: &str, value: &str) {
     writeln!(text, "{name}: {value}").expect("a string takes any text");
 }
 
-/// What a fingerprint, as checkpoints keep it, says of `field`: the rest of its line, and the indented lines after.
+/// The fields of a fingerprint in order, with their values: the rest of the line, and the indented lines after.
+pub fn fields(config: &str) -> Vec<(String, String)> {
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for line in config.lines() {
+        match (fields.last_mut(), line.split_once(": ")) {
+            (Some((_, value)), _) if line.starts_with([' ', ')', '}', ']']) => {
+                value.push('\n');
+                value.push_str(line);
+            }
+            (_, Some((name, value))) => fields.push((name.to_owned(), value.to_owned())),
+            _ => {}
+        }
+    }
+    fields
+}
+
+/// What a fingerprint, as checkpoints keep it, says of `field`, where it stands first.
 pub fn configured(config: &str, field: &str) -> Option<String> {
-    let mut lines = config.lines();
-    let start = format!("{field}: ");
-    let first = lines.find_map(|line| line.strip_prefix(&start))?;
-    let more = lines.take_while(|line| line.starts_with([' ', ')', '}', ']']));
-    let all: Vec<_> = std::iter::once(first).chain(more).collect();
-    Some(all.join("\n"))
+    let mut all = fields(config).into_iter();
+    all.find_map(|(name, value)| (name == field).then_some(value))
 }
 
 /// The lines that differ, `-` those of `before` and `+` those of `after`, in order.

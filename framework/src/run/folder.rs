@@ -26,13 +26,13 @@ const FILES: [&str; 7] = [
     "receipt.json",
     "report.html",
 ];
-const FOLDERS: [&str; 2] = ["checkpoints", "samples"];
+const FOLDERS: [&str; 3] = ["checkpoints", "failure", "samples"];
 
 /// A locked run folder.
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunFolder {
@@ -70,7 +70,7 @@ impl RunFolder {
         }
         let folder = Self {
             root: root.to_owned(),
-            _lock: lock,
+            lock,
         };
         remove_partial(root)?;
         let started = folder.path("resolved.ron").exists();
@@ -103,6 +103,26 @@ impl RunFolder {
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that the folder is still the one that this run locked.
+    ///
+    /// # Errors
+    /// It was removed, or removed and made again, where another run may be at work by now.
+    pub fn check_owned(&self) -> Result<(), Failure> {
+        let path = self.path(LOCK);
+        let there = fs::metadata(&path).and_then(|now| Ok((now, self.lock.metadata()?)));
+        match there {
+            Ok((now, own)) if same_file(&now, &own) => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(disk("read", &path, &error))
+            }
+            _ => Err(Failure::fault(format!(
+                "run folder {} was removed while this run worked in it",
+                self.root.display()
+            ))
+            .help("put the folder back and go on with --resume, or start again")),
+        }
     }
 
     /// The folder itself.
@@ -150,6 +170,18 @@ impl RunFolder {
         text.push('\n');
         self.write("results.json", &text)
     }
+}
+
+#[cfg(unix)]
+fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Other systems do not let a folder go that has an open file.
+#[cfg(not(unix))]
+fn same_file(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
 }
 
 /// Reads the `results.json` at `path`.

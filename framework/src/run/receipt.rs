@@ -8,8 +8,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::change::Change;
 use crate::plan::Plan;
 
 /// The contents of `receipt.json`.
@@ -35,6 +36,30 @@ pub struct Receipt {
     pub begin_unix_seconds: u64,
     /// Whether an earlier, stopped run was gone on with.
     pub resumed: bool,
+    /// Parameters that changed on the way, by the user's leave.
+    pub changes: Vec<Changed>,
+}
+
+/// What a stage was gone on with otherwise than it was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Name of the stage.
+    pub stage: String,
+    /// Optimiser steps that were done, over all epochs.
+    pub step: u64,
+    /// The parameters.
+    pub changes: Vec<Change>,
+}
+
+/// The changes that the receipt at `path`, of the run that is gone on with, tells of; none where it cannot be read.
+pub fn earlier_changes(path: &Path) -> Vec<Changed> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        #[serde(default)]
+        changes: Vec<Changed>,
+    }
+    let text = fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).map_or(Vec::new(), |earlier: Earlier| earlier.changes)
 }
 
 /// What a stage depended on.
@@ -73,6 +98,7 @@ impl Receipt {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |time| time.as_secs()),
             resumed,
+            changes: Vec::new(),
         }
     }
 

@@ -1,17 +1,20 @@
-//! The loop of training: steps within epochs, and what is written after each.
+//! The loop of training: steps within epochs, and what is written on the way.
+
+use std::time::Instant;
 
 use super::{
     Training, Workplace,
     batches::Batches,
-    machine::Machine,
-    meter::{Clock, Meter},
-    state::{self, Position},
+    capture::Place,
+    machine::{Machine, Stopped},
+    meter::{Clock, Meter, Tally},
+    record::Recorder,
+    state::{self, Position, Within},
 };
 use crate::{
-    checkpoint::Store,
+    checkpoint::{Checkpoint, Mark},
     failure::Failure,
-    log::{Entry, Log, Timing},
-    objective::Moment,
+    log::{Entry, Timing},
     report,
     run::progress::Standing,
 };
@@ -20,29 +23,42 @@ use crate::{
 const LINES_PER_EPOCH: usize = 20;
 
 impl Training<'_> {
-    /// Trains from epoch `begin` on to the end.
+    /// Trains from `begin`, whose epoch has come to `tally`, to the end.
     ///
     /// # Errors
     /// The loss is no number, the user stops, or the disk fails.
     pub(super) fn epochs(
         &self,
-        begin: usize,
+        begin: Mark,
+        mut tally: Tally,
         machine: &mut Machine,
         mut batches: Batches,
-        store: &Store,
-        log: &mut Log,
+        recorder: &mut Recorder,
         workplace: &mut Workplace,
     ) -> Result<(), Failure> {
         let steps = self.steps_per_epoch() as u64;
-        let mut timings = Log::open(&workplace.folder.path("timings.jsonl"))?;
         workplace.display.stage(
             &self.stage.name,
             steps * self.stage.epochs as u64,
-            steps * begin as u64,
+            self.steps_at(begin),
         );
-        for epoch in begin..self.stage.epochs {
+        let mut first = begin.batch;
+        for epoch in begin.epoch..self.stage.epochs {
             let mut clock = Clock::start();
-            let entry = self.epoch(epoch, machine, &mut batches, &mut clock, log, workplace)?;
+            let at = Mark {
+                epoch,
+                batch: std::mem::take(&mut first),
+            };
+            let tally = std::mem::take(&mut tally);
+            let entry = self.epoch(
+                at,
+                tally,
+                machine,
+                &mut batches,
+                &mut clock,
+                recorder,
+                workplace,
+            )?;
             let mut timing = Timing {
                 stage: self.stage.name.clone(),
                 epoch: epoch + 1,
@@ -52,130 +68,166 @@ impl Training<'_> {
                 checkpoint_seconds: 0.0,
             };
             // The log first: a checkpoint promises that the log holds its epoch.
-            log.append(&entry)?;
-            log.sync()?;
-            let writing = Clock::start();
-            let position = Position {
-                stage: self.stage.name.clone(),
-                epoch: epoch + 1,
-                step: steps * (epoch as u64 + 1),
-                seed: self.setup.seed,
-                config: self.config.clone(),
-            };
-            let checkpoint = state::capture(&*machine.learner, &machine.descents, &position);
-            store.save(&checkpoint, epoch + 1, self.stage.keep)?;
-            timing.checkpoint_seconds = writing.seconds();
-            timings.append(&timing)?;
-            report::write(workplace.folder.root())?;
+            recorder.line(&entry)?;
+            let writing = Instant::now();
+            let end = Mark::end(epoch + 1);
+            recorder.save(&self.capture(machine, end, None), end)?;
+            timing.checkpoint_seconds = writing.elapsed().as_secs_f64();
+            recorder.timing(&timing)?;
+            report::write(workplace.folder.root())
+                .map_err(|failure| recorder.remaining(failure))?;
+            if epoch == begin.epoch
+                && let Some(note) = recorder.missing_figure(&entry)
+            {
+                workplace.note(note);
+            }
             if workplace.interrupt.requested() && epoch + 1 < self.stage.epochs {
-                return Err(self.stopped(epoch + 1, 0));
+                return Err(self.stopped(end));
             }
         }
         workplace.display.finish();
         Ok(())
     }
 
+    /// Trains the rest of an epoch, from `begin` on.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a part of the run of its own"
+    )]
     fn epoch(
         &self,
-        epoch: usize,
+        begin: Mark,
+        mut tally: Tally,
         machine: &mut Machine,
         batches: &mut Batches,
         clock: &mut Clock,
-        log: &mut Log,
+        recorder: &mut Recorder,
         workplace: &Workplace,
     ) -> Result<Entry, Failure> {
-        let steps = self.steps_per_epoch();
+        let (epoch, steps) = (begin.epoch, self.steps_per_epoch());
         let rate = self.stage.optimizer.plugin.rate()
             * self.stage.schedule.plugin.factor(epoch, self.stage.epochs);
-        let (mut whole, mut recent) = (Meter::default(), Meter::default());
-        let mut replaced = Vec::new();
         let mut standing = Standing {
             epoch: epoch + 1,
             epochs: self.stage.epochs,
             lr: rate,
             ..Standing::default()
         };
-        for index in 0..steps {
-            let batch = clock.waiting(|| batches.next()).ok_or_else(|| {
-                Failure::fault(format!(
-                    "the loader ended epoch {} after {index} of {steps} batches",
-                    epoch + 1
-                ))
-            })??;
-            let moment = Moment {
-                seed: self.setup.seed,
+        let accumulate = self.stage.step.accumulate;
+        for index in begin.batch / accumulate..steps {
+            let place = Place {
                 epoch,
                 step: (epoch * steps + index) as u64,
+                rate,
             };
-            let (loss, measures) = machine
-                .step(&batch, moment, rate)
-                .map_err(|reason| self.diverged(&reason, epoch, index))?;
-            replaced.extend(batch.replaced);
-            whole.add(loss, &measures);
-            recent.add(loss, &measures);
-            clock.images(self.setup.batch);
-            standing.step = moment.step + 1;
-            if (index + 1) % steps.div_ceil(LINES_PER_EPOCH) == 0 && index + 1 < steps {
-                log.append(&Entry::Step {
+            let mut source = |_| {
+                let batch = clock.waiting(|| batches.next()).ok_or_else(|| {
+                    Failure::fault(format!(
+                        "the loader ended epoch {} after {index} of {steps} steps",
+                        epoch + 1
+                    ))
+                })?;
+                let mut batch = batch?;
+                tally.replaced.append(&mut batch.replaced);
+                clock.images(self.setup.batch);
+                Ok(batch)
+            };
+            let moment = self.moment(epoch, place.step);
+            let (loss, measures) =
+                machine
+                    .step(&mut source, moment, rate)
+                    .map_err(|stopped| match stopped {
+                        Stopped::Failure(failure) => failure,
+                        Stopped::NotFinite(fault) => {
+                            self.diverged(machine, fault, place, batches, workplace.folder)
+                        }
+                    })?;
+            tally.whole.add(loss, &measures);
+            tally.recent.add(loss, &measures);
+            standing.step = place.step + 1;
+            let at = Mark {
+                epoch,
+                batch: (index + 1) * accumulate,
+            };
+            let last = index + 1 == steps;
+            if (index + 1) % self.steps_between_lines() == 0 && !last {
+                recorder.line(&Entry::Step {
                     stage: self.stage.name.clone(),
                     epoch: epoch + 1,
                     step: standing.step,
                     lr: rate,
-                    loss: recent.loss(),
-                    measures: recent.measures(),
+                    loss: tally.recent.loss(),
+                    measures: tally.recent.measures(),
                 })?;
-                recent = Meter::default();
+                tally.recent = Meter::default();
             }
-            (standing.loss, standing.measures) = (whole.loss(), whole.measures());
+            (standing.loss, standing.measures) = (tally.whole.loss(), tally.whole.measures());
             standing.images_per_second = clock.images_per_second();
             standing.waiting = clock.waiting_share();
             workplace.display.step(&standing);
-            if workplace.interrupt.requested() && index + 1 < steps {
-                return Err(self.stopped(epoch, index + 1));
+            let stop = workplace.interrupt.requested();
+            if !last && (stop || recorder.due(standing.step)) {
+                recorder.save(&self.capture(machine, at, Some(&tally)), at)?;
+            }
+            if !last && stop {
+                return Err(self.stopped(at));
             }
         }
         workplace.display.epoch(&standing);
         // An image may be drawn for several batches of other epochs, but once an epoch; order of threads must not show.
-        replaced.sort();
-        replaced.dedup();
+        tally.replaced.sort();
+        tally.replaced.dedup();
         Ok(Entry::Epoch {
             stage: self.stage.name.clone(),
             epoch: epoch + 1,
-            step: standing.step,
+            step: ((epoch + 1) * steps) as u64,
             lr: rate,
-            loss: whole.loss(),
-            replaced,
-            measures: whole.measures(),
+            loss: tally.whole.loss(),
+            replaced: tally.replaced,
+            measures: tally.whole.measures(),
         })
     }
 
-    fn diverged(&self, reason: &str, epoch: usize, index: usize) -> Failure {
-        let kept = match epoch {
-            0 => "no epoch was finished".to_owned(),
-            _ => format!("the state after epoch {epoch} is kept"),
-        };
-        Failure::fault(format!(
-            "stage `{}` stopped in step {} of epoch {}: {reason}; {kept}",
-            self.stage.name,
-            index + 1,
-            epoch + 1
-        ))
-        .help("lower the learning rate, or raise the objective's temperature")
+    /// Steps from one line of the log to the next within an epoch.
+    pub(super) fn steps_between_lines(&self) -> usize {
+        self.steps_per_epoch().div_ceil(LINES_PER_EPOCH).max(1)
     }
 
-    fn stopped(&self, epoch: usize, index: usize) -> Failure {
-        let begin = match epoch {
-            0 => "the beginning".to_owned(),
-            _ => format!("the end of epoch {epoch}"),
+    /// Steps that are done at `mark`, over all epochs.
+    pub(super) fn steps_at(&self, mark: Mark) -> u64 {
+        (mark.epoch * self.steps_per_epoch() + mark.batch / self.stage.step.accumulate) as u64
+    }
+
+    /// The state at `mark`, within whose epoch there is a tally.
+    fn capture(&self, machine: &Machine, mark: Mark, tally: Option<&Tally>) -> Checkpoint {
+        let position = Position {
+            stage: self.stage.name.clone(),
+            epoch: mark.epoch,
+            within: tally.map(|tally| Within {
+                batch: mark.batch,
+                tally: tally.clone(),
+            }),
+            step: self.steps_at(mark),
+            seed: self.setup.seed,
+            config: self.config.clone(),
+        };
+        state::capture(&*machine.learner, &machine.descents, &position)
+    }
+
+    fn stopped(&self, mark: Mark) -> Failure {
+        let place = match mark.batch {
+            0 => format!("after epoch {} of {}", mark.epoch, self.stage.epochs),
+            batch => format!(
+                "in epoch {} after {} of {} steps",
+                mark.epoch + 1,
+                batch / self.stage.step.accumulate,
+                self.steps_per_epoch()
+            ),
         };
         Failure::interrupt(format!(
-            "stopped in stage `{}`, epoch {} after {index} of {} steps",
-            self.stage.name,
-            epoch + 1,
-            self.steps_per_epoch()
+            "stopped in stage `{}`, {place}; the state is saved",
+            self.stage.name
         ))
-        .help(format!(
-            "the same command with --resume goes on from {begin}"
-        ))
+        .help("the same command with --resume goes on from there")
     }
 }

@@ -5,14 +5,61 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{log::Measures, run::results::finite};
 
 /// Means of a loss and of other figures.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Sums", from = "Sums")]
 pub struct Meter {
     steps: u64,
     loss: f64,
-    measures: BTreeMap<&'static str, f64>,
+    measures: BTreeMap<String, f64>,
+}
+
+/// A meter as it is saved: the bits of its sums, because a decimal number need not come back as the same one.
+#[derive(Serialize, Deserialize)]
+struct Sums {
+    steps: u64,
+    loss: u64,
+    measures: BTreeMap<String, u64>,
+}
+
+impl From<Meter> for Sums {
+    fn from(meter: Meter) -> Self {
+        let measures = meter.measures.into_iter();
+        Self {
+            steps: meter.steps,
+            loss: meter.loss.to_bits(),
+            measures: measures.map(|(n, sum)| (n, sum.to_bits())).collect(),
+        }
+    }
+}
+
+impl From<Sums> for Meter {
+    fn from(sums: Sums) -> Self {
+        let measures = sums.measures.into_iter();
+        Self {
+            steps: sums.steps,
+            loss: f64::from_bits(sums.loss),
+            measures: measures.map(|(n, sum)| (n, f64::from_bits(sum))).collect(),
+        }
+    }
+}
+
+/// Everything that an epoch adds up on its way and tells of at its end.
+///
+/// It is saved with a state within the epoch; what is carried from step to step and is neither here nor in the
+/// learner's buffers is lost by a kill.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The whole epoch.
+    pub whole: Meter,
+    /// The steps since the last line of the log.
+    pub recent: Meter,
+    /// Unreadable images that were replaced: name and reason, in the order of the batches.
+    pub replaced: Vec<(String, String)>,
 }
 
 impl Meter {
@@ -21,7 +68,12 @@ impl Meter {
         self.steps += 1;
         self.loss += loss;
         for &(name, value) in measures {
-            *self.measures.entry(name).or_default() += value;
+            match self.measures.get_mut(name) {
+                Some(sum) => *sum += value,
+                None => {
+                    self.measures.insert(name.to_owned(), value);
+                }
+            }
         }
     }
 
@@ -35,7 +87,7 @@ impl Meter {
         let mean = |sum: f64| finite(sum / self.steps as f64);
         let measures = self.measures.iter();
         measures
-            .map(|(n, &sum)| ((*n).to_owned(), mean(sum)))
+            .map(|(name, &sum)| (name.clone(), mean(sum)))
             .collect()
     }
 }
@@ -99,5 +151,24 @@ mod tests {
         meter.add(4.0, &[("acc1", 30.0)]);
         assert_eq!(meter.loss(), Some(3.0));
         assert_eq!(meter.measures()["acc1"], Some(20.0));
+    }
+
+    #[test]
+    fn sums_come_back_to_the_last_bit() {
+        let mut meter = Meter::default();
+        for value in [0.1, 1e-300, -7.3e15, 1.0 / 3.0, f64::NAN] {
+            meter.add(value, &[("a", value), ("b", -0.0)]);
+            let text = serde_json::to_string(&meter).unwrap();
+            let back: Meter = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.loss.to_bits(), meter.loss.to_bits());
+            let bits = |meter: &Meter| {
+                meter
+                    .measures
+                    .values()
+                    .map(|v| v.to_bits())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!((back.steps, bits(&back)), (meter.steps, bits(&meter)));
+        }
     }
 }

@@ -4,7 +4,9 @@
 
 use std::{fs, sync::Arc};
 
-use smallfry_data::{Dataset, Image, View, encode::jpeg, operation::resize::Filter};
+use smallfry_data::{
+    Dataset, Image, View, encode::jpeg, loader::Cursor, operation::resize::Filter,
+};
 
 use super::{Training, Workplace, batches::Batches};
 use crate::{
@@ -33,7 +35,7 @@ pub fn write(
     if folder.exists() {
         return Ok(());
     }
-    let Some(batch) = Batches::start(training.stage, training.setup.seed, data.clone(), 0)?
+    let Some(batch) = Batches::start(training.stage, training.setup.seed, data.clone(), Cursor::default())?
         .next()
         .transpose()?
     else {

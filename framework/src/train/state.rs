@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallfry_nn::network::Role;
 
+use super::meter::Tally;
 use crate::{
+    Optimizer,
     checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
     failure::Failure,
     objective::{Buffer, BufferValues, Learner},
@@ -14,19 +16,60 @@ use crate::{
 /// The optimisers of the trained encoders, by the encoders' names.
 pub type Descents = Vec<(&'static str, Box<dyn Descent>)>;
 
+/// The optimisers of the encoders that `learner` trains, as they start.
+pub fn descents(learner: &dyn Learner, optimizer: &dyn Optimizer) -> Descents {
+    let trained = learner.trained();
+    let encoders = learner.encoders().into_iter();
+    encoders
+        .filter(|(name, _)| trained.contains(name))
+        .map(|(name, encoder)| (name, optimizer.start(&encoder.parameters())))
+        .collect()
+}
+
 /// Where a run stands, beside its tensors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Position {
     /// Name of the stage.
     pub stage: String,
     /// Epochs done.
     pub epoch: usize,
+    /// What is done of the epoch after them; none at an epoch's end.
+    pub within: Option<Within>,
     /// Optimiser steps done, over all epochs.
     pub step: u64,
     /// Seed of the run.
     pub seed: u64,
     /// Everything that training depends on, as text.
     pub config: String,
+}
+
+/// Where a run stands within an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Within {
+    /// Batches of the epoch that are done: where the loader goes on.
+    pub batch: usize,
+    /// What they add up to.
+    pub tally: Tally,
+}
+
+impl Within {
+    /// What the metadata of `checkpoint`, which messages call `origin`, says; none at an epoch's end.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn of(checkpoint: &Checkpoint, origin: &str) -> Result<Option<Self>, Failure> {
+        let Some(batch) = checkpoint.metadata.get("batch") else {
+            return Ok(None);
+        };
+        let tally = checkpoint.metadata.get("tally");
+        let tally = tally.and_then(|text| serde_json::from_str(text).ok());
+        match (batch.parse(), tally) {
+            (Ok(batch), Some(tally)) => Ok(Some(Self { batch, tally })),
+            _ => Err(Failure::mistake(format!(
+                "{origin} does not say how far its epoch is"
+            ))),
+        }
+    }
 }
 
 /// The state of a learner and its optimisers at `position`.
@@ -44,6 +87,10 @@ pub fn capture(learner: &dyn Learner, descents: &Descents, position: &Position) 
                 .insert(format!("{prefix}.{name}"), tensor);
         }
         for (_, descent) in descents.iter().filter(|(name, _)| name == prefix) {
+            if let Some(steps) = descent.steps() {
+                let tensor = Tensor::integer(Vec::new(), vec![steps as i64]);
+                checkpoint.tensors.insert(steps_name(prefix), tensor);
+            }
             for (state, arena) in descent.state() {
                 assert_eq!(
                     arena.len(),
@@ -75,6 +122,11 @@ pub fn capture(learner: &dyn Learner, descents: &Descents, position: &Position) 
     checkpoint
 }
 
+/// The name of an optimiser's number of steps.
+fn steps_name(encoder: &str) -> String {
+    format!("optimizer.steps.{encoder}")
+}
+
 /// The encoders of a learner that has not trained yet, as a checkpoint without position.
 pub fn start(learner: &dyn Learner) -> Checkpoint {
     let mut checkpoint = Checkpoint::default();
@@ -93,7 +145,7 @@ pub fn start(learner: &dyn Learner) -> Checkpoint {
 
 fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, String> {
     let entry = |key: &str, value: String| (key.to_owned(), value);
-    BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         entry("format", FORMAT.to_owned()),
         entry("stage", position.stage.clone()),
         entry("epoch", position.epoch.to_string()),
@@ -105,7 +157,15 @@ fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, Stri
             crate::run::fingerprint::hash(&position.config),
         ),
         entry("evaluated", learner.evaluated().to_owned()),
-    ])
+    ]);
+    if let Some(within) = &position.within {
+        let tally = serde_json::to_string(&within.tally).expect("a tally is plain data");
+        metadata.extend([
+            entry("batch", within.batch.to_string()),
+            entry("tally", tally),
+        ]);
+    }
+    metadata
 }
 
 /// Puts `checkpoint`, which messages call `origin`, into a learner and its optimisers.
@@ -136,6 +196,17 @@ pub fn restore(
             used.insert(name);
         }
         for (_, descent) in descents.iter_mut().filter(|(name, _)| *name == prefix) {
+            if descent.steps().is_some() {
+                let name = steps_name(prefix);
+                match tensors.get(&name).map(|tensor| &tensor.values) {
+                    Some(Values::Integer(steps)) if steps.len() == 1 && steps[0] >= 0 => {
+                        descent.set_steps(steps[0] as u64);
+                    }
+                    Some(_) => differences.reshaped.push(format!("{name}: not a count")),
+                    None => differences.missing.push(name.clone()),
+                }
+                used.insert(name);
+            }
             for (state, arena) in descent.state_mut() {
                 for spec in parameters.specs() {
                     if !matches!(spec.role, Role::Weight | Role::Frozen) {

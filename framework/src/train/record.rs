@@ -1,0 +1,148 @@
+//! What a training stage leaves on disk as it goes: lines of its logs, and checkpoints.
+//!
+//! The order matters. A checkpoint promises that the log holds every line up to it, so lines are durable before it is;
+//! and nothing older goes before it is durable itself. Whatever fails says what remains.
+
+use std::time::Instant;
+
+use super::cadence::{Best, Keep, Save};
+use crate::{
+    checkpoint::{Checkpoint, Mark, Store},
+    failure::Failure,
+    log::{self, Entry, Log, Timing},
+    plan::Pretrain,
+    run::folder::RunFolder,
+};
+
+/// The files of a stage that is being trained.
+pub(super) struct Recorder<'a> {
+    stage: &'a str,
+    save: &'a Save,
+    keep: &'a Keep,
+    folder: &'a RunFolder,
+    store: &'a Store,
+    log: Log,
+    timings: Log,
+    saved: Instant,
+}
+
+impl<'a> Recorder<'a> {
+    /// Opens the logs.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub fn open(
+        stage: &'a Pretrain,
+        folder: &'a RunFolder,
+        store: &'a Store,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            stage: &stage.name,
+            save: &stage.save,
+            keep: &stage.keep,
+            folder,
+            store,
+            log: Log::open(&folder.path("log.jsonl"))?,
+            timings: Log::open(&folder.path("timings.jsonl"))?,
+            saved: Instant::now(),
+        })
+    }
+
+    /// Appends a line to `log.jsonl`.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn line(&mut self, entry: &Entry) -> Result<(), Failure> {
+        self.log
+            .append(entry)
+            .map_err(|failure| self.remaining(failure))
+    }
+
+    /// Whether the state is to be saved after step `step` though the epoch goes on.
+    pub fn due(&self, step: u64) -> bool {
+        self.save.due(step, self.saved)
+    }
+
+    /// Saves a state; `log.jsonl` has its lines.
+    ///
+    /// # Errors
+    /// The disk is full or broken, or the folder is no longer this run's; older checkpoints are untouched.
+    pub fn save(&mut self, checkpoint: &Checkpoint, mark: Mark) -> Result<(), Failure> {
+        let saved = self
+            .folder
+            .check_owned()
+            .and_then(|()| self.log.sync())
+            .and_then(|()| self.best())
+            .and_then(|best| self.store.save(checkpoint, mark, self.keep, best));
+        self.saved = Instant::now();
+        saved.map_err(|failure| self.remaining(failure))
+    }
+
+    /// Appends a line to `timings.jsonl`.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn timing(&mut self, timing: &Timing) -> Result<(), Failure> {
+        let appended = self.timings.append(timing);
+        appended.map_err(|failure| self.remaining(failure))
+    }
+
+    /// What to tell the user if the best epoch is to be kept but the line `entry` lacks the figure that decides.
+    pub fn missing_figure(&self, entry: &Entry) -> Option<String> {
+        let figure = self.keep.best.as_ref()?.figure();
+        match entry.figure(figure) {
+            Some(_) => None,
+            None => Some(format!(
+                "stage `{}` has no figure `{figure}` in its epoch's line of log.jsonl, so no best epoch is kept",
+                self.stage
+            )),
+        }
+    }
+
+    fn best(&self) -> Result<Option<usize>, Failure> {
+        match &self.keep.best {
+            Some(best) => best_epoch(best, self.stage, self.folder),
+            None => Ok(None),
+        }
+    }
+
+    /// A failure of the disk, with what is left to go on from.
+    pub fn remaining(&self, mut failure: Failure) -> Failure {
+        let remains = match self.store.marks() {
+            Ok(marks) => marks.last().map_or(
+                format!(
+                    "there is no checkpoint in {}",
+                    self.store.folder().display()
+                ),
+                |&mark| {
+                    format!(
+                        "the state after {mark} is kept in {}",
+                        self.store.file(mark).display()
+                    )
+                },
+            ),
+            Err(_) => format!("{} cannot be read", self.store.folder().display()),
+        };
+        failure.message = format!("{}; {remains}", failure.message);
+        failure
+    }
+}
+
+/// The best epoch of stage `stage` so far, by the lines of the log.
+///
+/// # Errors
+/// The log cannot be read.
+pub(super) fn best_epoch(
+    best: &Best,
+    stage: &str,
+    folder: &RunFolder,
+) -> Result<Option<usize>, Failure> {
+    let entries: Vec<Entry> = log::read(&folder.path("log.jsonl"))?;
+    let figures = entries.iter().filter_map(|entry| match entry {
+        Entry::Epoch {
+            stage: of, epoch, ..
+        } if of == stage => Some((*epoch, entry.figure(best.figure())?)),
+        _ => None,
+    });
+    Ok(best.of(figures))
+}
