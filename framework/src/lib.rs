@@ -21,6 +21,7 @@ pub mod executed;
 pub mod experiment;
 pub mod failure;
 pub mod log;
+pub mod measure;
 pub mod metric;
 pub mod objective;
 pub mod operation;
