@@ -19,6 +19,8 @@ use std::{
 use serde::Serialize;
 use smallfry_formats::torch::Value;
 
+pub(crate) use moco::from_torch;
+
 use crate::{
     Backbone, Context, Encoder, Head,
     checkpoint::{

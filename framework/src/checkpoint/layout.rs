@@ -242,6 +242,25 @@ pub(crate) fn naming_of(library: Library, specs: &[Spec]) -> Result<&'static Nam
     })
 }
 
+/// What stands before `name` in a file: a whole name, or the start of names where it ends in a dot.
+pub(crate) fn wrapper<T>(names: &BTreeMap<String, T>, name: &str) -> Option<&'static str> {
+    let there = |wrapper: &&str| {
+        let full = format!("{wrapper}{name}");
+        match name.ends_with('.') {
+            true => is_prefix(names, &full),
+            false => names.contains_key(&full),
+        }
+    };
+    program::WRAPPERS.iter().copied().find(there)
+}
+
+/// A name without what wrappers put before it.
+pub(crate) fn bare(name: &str) -> &str {
+    let inner = |wrapper: &&str| name.strip_prefix(*wrapper);
+    let inner = program::WRAPPERS.iter().filter_map(inner);
+    inner.min_by_key(|inner| inner.len()).unwrap_or(name)
+}
+
 fn has_family(specs: &[Spec], family: &str) -> bool {
     specs.iter().any(|spec| spec.name == family)
 }

@@ -76,12 +76,18 @@ pub struct Loaded {
     pub epoch: Option<u64>,
     /// What the user should know of such files.
     pub remark: Option<String>,
+    /// The file's names of the tensors taken.
+    pub names: Vec<String>,
 }
 
 impl Loaded {
-    /// What was taken and what was not, in a line.
-    pub fn summary(&self) -> String {
-        let own = self.prefix == format!("{}.", self.encoder);
+    /// Whether the tensors stand in an encoder of a file of this program, whose name says it all.
+    fn own(&self) -> bool {
+        self.prefix == format!("{}.", self.encoder)
+    }
+
+    /// What was taken, and from where in the file.
+    pub fn source(&self) -> String {
         let mut text = format!("{} tensors", self.taken);
         if !self.prefix.is_empty() {
             text += &format!(" of `{}`", self.prefix.trim_end_matches('.'));
@@ -90,18 +96,25 @@ impl Loaded {
             "" => None,
             naming => Some(format!("{naming} names")),
         };
-        let program = Some(self.program.clone()).filter(|program| !program.is_empty() && !own);
+        let program = Some(self.program.clone());
+        let program = program.filter(|program| !program.is_empty() && !self.own());
         let origin: Vec<_> = program.into_iter().chain(named).collect();
         if !origin.is_empty() {
             text += &format!(" ({})", origin.join(", "));
         }
+        text
+    }
+
+    /// What was taken and what was not, in a line.
+    pub fn summary(&self) -> String {
+        let mut text = self.source();
         if let Some(epoch) = self.epoch {
             text += &format!(", epoch {epoch}");
         }
         if self.head > 0 {
             text += &format!(", {} of the head left off", self.head);
         }
-        if self.others > 0 && !own {
+        if self.others > 0 && !self.own() {
             let others = if self.others == 1 { "other" } else { "others" };
             text += &format!(", {} {others} not needed", self.others);
         }
@@ -169,12 +182,12 @@ fn take(
     };
     let found = locate(checkpoint, origin, wanted, &specs)?;
     let mut differences = Differences::default();
-    let mut taken = 0;
+    let mut names = Vec::new();
     for (i, spec) in specs.iter().enumerate() {
         let name = found.file_name(&spec.name);
         match checkpoint.tensors.get(&name) {
             Some(tensor) => match fill(parameters, i, tensor) {
-                Ok(()) => taken += 1,
+                Ok(()) => names.push(name),
                 Err(reason) => {
                     let name = visible(&name);
                     differences.reshaped.push(format!("{name}: {reason}"));
@@ -211,11 +224,12 @@ fn take(
         encoder: found.encoder,
         naming: found.naming.name.to_owned(),
         prefix: found.prefix,
-        taken,
+        taken: names.len(),
         head,
         others,
         epoch: checkpoint.number("epoch"),
         remark: found.naming.remark.map(str::to_owned),
+        names,
     })
 }
 

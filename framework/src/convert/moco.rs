@@ -212,7 +212,7 @@ fn role(name: &str) -> Role {
 ///
 /// # Errors
 /// It holds no tensors by name, or an optimiser's state that does not fit them.
-pub(super) fn from_torch(mut value: Value) -> Result<(Checkpoint, Vec<String>), String> {
+pub(crate) fn from_torch(mut value: Value) -> Result<(Checkpoint, Vec<String>), String> {
     let names: Vec<String> = {
         let entries = value.get("state_dict").and_then(Value::entries);
         let keys = entries.unwrap_or_default().iter();
