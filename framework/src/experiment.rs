@@ -8,6 +8,7 @@ mod evaluate;
 mod fields;
 mod layout;
 mod pretrain;
+mod views;
 
 use std::{
     fs,
@@ -248,7 +249,7 @@ impl Stages {
     fn stage(&self, i: usize, reader: &mut Reader) -> Option<(Stage, String)> {
         let outline = &self.outlines[i];
         match outline.kind {
-            Some("Pretrain") => pretrain::read(reader, self, outline),
+            Some("Pretrain") => pretrain::read(reader, self, i),
             Some("Evaluate") => evaluate::read(reader, self, i),
             _ => {
                 let source = Arc::clone(&reader.source);
@@ -267,6 +268,24 @@ impl Stages {
                 None
             }
         }
+    }
+
+    /// Whether a training stage before stage `i` is named `name`.
+    ///
+    /// # Errors
+    /// What may have been meant.
+    fn trained_before(&self, i: usize, name: &str) -> Result<(), String> {
+        let training = |outline: &&Outline| outline.kind == Some("Pretrain");
+        let before: Vec<_> = self.outlines[..i].iter().filter(training).collect();
+        if before.iter().any(|outline| outline.name == name) {
+            return Ok(());
+        }
+        let names: Vec<_> = before.iter().map(|outline| outline.name.as_str()).collect();
+        let mut later = self.outlines[i..].iter().skip(1).filter(training);
+        Err(match later.any(|outline| outline.name == name) {
+            true => "it comes later in the file; put it before this stage".to_owned(),
+            false => suggest(name, &names),
+        })
     }
 
     /// Opens the fields of a stage; the only stage of a file has those of the experiment too.

@@ -39,7 +39,7 @@ pub mod tensor;
 pub mod testing;
 pub mod train;
 
-pub use augmentation::Augmentation;
+pub use augmentation::{Augmentation, JointAugmentation};
 pub use backbone::{Backbone, Head};
 pub use dataset::DataSet;
 pub use encoder::Encoder;

@@ -6,8 +6,8 @@
 
 /// Declares a plugin: its parameter struct with defaults and docs, and its registration.
 ///
-/// The kind is the name of a trait at the root of this crate: `Backbone`, `Augmentation`, `Objective`, `Metric`,
-/// `DataSet`, `Optimizer` or `Schedule`. Parameters may be of any type with serde's `Serialize` and `Deserialize`:
+/// The kind is the name of a trait at the root of this crate: `Backbone`, `Augmentation`, `JointAugmentation`,
+/// `Objective`, `Metric`, `DataSet`, `Optimizer` or `Schedule`. Parameters may be of any type with serde's `Serialize` and `Deserialize`:
 /// numbers, strings, options, tuples, vectors, enums, structs, and other plugins
 /// ([`Nested`](crate::registry::Nested)). The first doc line is the plugin's line in listings
 /// (no full stop), every parameter has a doc comment, and the function `build` makes the plugin from its parameters.

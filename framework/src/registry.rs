@@ -271,6 +271,7 @@ macro_rules! for_each_kind {
             $do::<dyn $crate::DataSet>($($argument),*),
             $do::<dyn $crate::Backbone>($($argument),*),
             $do::<dyn $crate::Augmentation>($($argument),*),
+            $do::<dyn $crate::JointAugmentation>($($argument),*),
             $do::<dyn $crate::Objective>($($argument),*),
             $do::<dyn $crate::Optimizer>($($argument),*),
             $do::<dyn $crate::Schedule>($($argument),*),

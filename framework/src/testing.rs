@@ -6,6 +6,7 @@
 
 mod augmentation;
 mod backbone;
+mod joint;
 mod metric;
 mod objective;
 mod optimizer;
@@ -19,12 +20,13 @@ use std::{
 
 pub use augmentation::augmentation_faults;
 pub use backbone::backbone_faults;
+pub use joint::joint_faults;
 pub use metric::{Set, metric_faults};
 pub use objective::objective_faults;
 pub use optimizer::{optimizer_faults, schedule_faults};
 
 use crate::{
-    Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule,
+    Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
     registry::{self, Context, Entry, Kind, entries},
 };
 
@@ -62,6 +64,7 @@ pub fn faults() -> (usize, Vec<String>) {
         }
         faults
     });
+    walk.kind::<dyn JointAugmentation>(|_, joint| joint_faults(joint));
     walk.kind::<dyn Objective>(|_, objective| {
         let backbones = entries::<dyn Backbone>();
         let built = backbones

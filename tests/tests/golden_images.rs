@@ -18,6 +18,7 @@ use smallfry_data::{
         resize::{Filter, resize, shorter_side},
     },
     random::Random,
+    view::Replacement,
 };
 use smallfry_tests::golden::{Reference, channels_last, counted, fnv1a, repository};
 
@@ -305,7 +306,7 @@ fn normalised_tensors_are_exact() {
             .map(|i| rows[i / 224 / cell][i % 224 / cell] == b'0')
             .collect();
         let mut view = View::of(&image);
-        view.drop_pixels(&mask);
+        view.hide(&mask, Replacement::Zero);
         let mut actual = vec![f32::NAN; image.pixels.len()];
         Normalization::imagenet().write(&mut view, &mut actual);
         let sum: f64 = actual.iter().map(|&value| f64::from(value)).sum();

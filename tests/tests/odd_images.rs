@@ -197,7 +197,7 @@ impl Transform for Mean {
         vec![1]
     }
 
-    fn apply(&self, image: &Image, _: Key, views: &mut [&mut [f32]]) {
+    fn apply(&self, image: &Image, _: Key, views: &mut [&mut [f32]], _: &mut [f64]) {
         let sum: f64 = image.pixels.iter().map(|&value| f64::from(value)).sum();
         views[0][0] = (sum / image.pixels.len() as f64) as f32;
     }

@@ -66,7 +66,7 @@ impl Transform for PreTraining {
         vec![3 * SIDE * SIDE; 2]
     }
 
-    fn apply(&self, image: &Image, key: Key, slots: &mut [&mut [f32]]) {
+    fn apply(&self, image: &Image, key: Key, slots: &mut [&mut [f32]], _: &mut [f64]) {
         for (v, slot) in slots.iter_mut().enumerate() {
             let mut view = View::of(image);
             Self::change(&mut view, &mut key.stream(v, 0));
@@ -98,7 +98,7 @@ fn pass(set: &ImageFolder, transform: &PreTraining, epoch: u64) -> (f64, f64) {
             sample: sample as u64,
         };
         let (first, second) = slots.split_at_mut(1);
-        transform.apply(&image, key, &mut [&mut first[0], &mut second[0]]);
+        transform.apply(&image, key, &mut [&mut first[0], &mut second[0]], &mut []);
         image.recycle();
     }
     let each = 1e3 / set.len() as f64;

@@ -8,7 +8,7 @@ use crate::{
         Level,
         normalize::{Divisor, Table, compute, look_up, normalized},
     },
-    view::View,
+    view::{Replacement, View},
 };
 
 /// Channel means and deviations to normalise with.
@@ -61,7 +61,7 @@ impl Normalization {
         Self::new(IMAGENET_MEAN, IMAGENET_DEVIATION)
     }
 
-    /// Writes a view, `[height, width, 3]`, to `out`; dropped pixels become 0.
+    /// Writes a view, `[height, width, 3]`, to `out`; hidden pixels become what replaces them.
     ///
     /// # Panics
     /// `out` has another length than the view.
@@ -78,14 +78,32 @@ impl Normalization {
         } else {
             look_up(&image.pixels, out, &self.table);
         }
-        if let Some(dropped) = view.dropped() {
-            for (pixel, &dropped) in out.chunks_exact_mut(3).zip(dropped) {
-                if dropped {
-                    pixel.fill(0.0);
-                }
+        let means = match view.replaced() {
+            Some(replaced) if replaced.contains(&Some(Replacement::Mean)) => channel_means(out),
+            _ => [0.0; 3],
+        };
+        for (pixel, replaced) in out
+            .chunks_exact_mut(3)
+            .zip(view.replaced().unwrap_or_default())
+        {
+            match replaced {
+                None => {}
+                Some(Replacement::Zero) => pixel.fill(0.0),
+                Some(Replacement::Mean) => pixel.copy_from_slice(&means),
             }
         }
     }
+}
+
+/// The mean of each channel of `[pixels, 3]`.
+fn channel_means(values: &[f32]) -> [f32; 3] {
+    let mut sums = [0.0f64; 3];
+    for pixel in values.chunks_exact(3) {
+        for (sum, &value) in sums.iter_mut().zip(pixel) {
+            *sum += f64::from(value);
+        }
+    }
+    sums.map(|sum| (sum / (values.len() / 3) as f64) as f32)
 }
 
 impl Default for Normalization {
@@ -119,13 +137,23 @@ mod tests {
     }
 
     #[test]
-    fn dropped_pixels_become_zero() {
-        let image = Image::from_grey(2, 1, &[9, 9]);
+    fn hidden_pixels_become_zero_or_the_mean_of_the_view() {
+        let image = Image::from_grey(4, 1, &[10, 20, 30, 100]);
         let mut view = View::of(&image);
-        view.drop_pixels(&[true, false]);
-        let mut out = [1.0; 6];
-        Normalization::imagenet().write(&mut view, &mut out);
-        assert_eq!(out[..3], [0.0; 3]);
-        assert!(out[3..].iter().all(|&value| value != 0.0));
+        view.hide(&[true, false, false, false], Replacement::Zero);
+        view.hide(&[false, false, true, false], Replacement::Mean);
+        let normalization = Normalization::new([0.0; 3], [1.0 / 255.0, 2.0 / 255.0, 1.0]);
+        let mut out = [1.0; 12];
+        normalization.write(&mut view, &mut out);
+        // The mean over all four bytes is 40, whether they are hidden or not.
+        let expected = [
+            [0.0; 3],
+            [20.0, 10.0, 20.0 / 255.0],
+            [40.0, 20.0, 40.0 / 255.0],
+            [100.0, 50.0, 100.0 / 255.0],
+        ];
+        for (value, expected) in out.iter().zip(expected.as_flattened()) {
+            assert!((value - expected).abs() < 1e-4, "{value} {expected}");
+        }
     }
 }

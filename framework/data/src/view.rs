@@ -22,8 +22,17 @@ pub struct View<'a> {
     window: Rectangle,
     /// What the window is to be resized to.
     target: Option<Target>,
-    /// Pixels (row-major, `height * width`) that become 0 after normalisation, where any do.
-    dropped: Option<Vec<bool>>,
+    /// What replaces each pixel (row-major, `height * width`) after normalisation, where any is replaced.
+    replaced: Option<Vec<Option<Replacement>>>,
+}
+
+/// What a pixel becomes after normalisation, in all channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// 0, which stands for the mean colour of the data set.
+    Zero,
+    /// The mean of its channel over the whole view, hidden pixels included.
+    Mean,
 }
 
 /// A resize not yet carried out.
@@ -43,7 +52,7 @@ impl<'a> View<'a> {
             image: Cow::Borrowed(image),
             window: image.whole(),
             target: None,
-            dropped: None,
+            replaced: None,
         }
     }
 
@@ -68,10 +77,10 @@ impl<'a> View<'a> {
         self.image.to_mut()
     }
 
-    /// Replaces the pixels; a mask of dropped pixels is kept only if the size stays the same.
+    /// Puts an image in place of the pixels; what [`hide`](Self::hide) noted is kept only if the size stays the same.
     pub fn replace(&mut self, image: Image) {
         if self.size() != (image.width, image.height) {
-            self.dropped = None;
+            self.replaced = None;
         }
         self.window = image.whole();
         self.target = None;
@@ -85,14 +94,14 @@ impl<'a> View<'a> {
     /// # Panics
     /// The part sticks out.
     pub fn crop(&mut self, part: Rectangle) {
-        if let Some(dropped) = &self.dropped {
+        if let Some(replaced) = &self.replaced {
             let (width, _) = self.size();
-            let rows = dropped
+            let rows = replaced
                 .chunks_exact(width.max(1))
                 .skip(part.top)
                 .take(part.height);
             let kept = rows.flat_map(|row| &row[part.left..part.left + part.width]);
-            self.dropped = Some(kept.copied().collect());
+            self.replaced = Some(kept.copied().collect());
         }
         match &mut self.target {
             Some(target) => target.keep = target.keep.part(part),
@@ -100,12 +109,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Resizes to `width * height` pixels; dropped pixels are forgotten.
+    /// Resizes to `width * height` pixels; hidden pixels are forgotten.
     pub fn resize(&mut self, width: usize, height: usize, filter: Filter) {
         if self.target.is_some() {
             self.finish();
         }
-        self.dropped = None;
+        self.replaced = None;
         self.target = Some(Target {
             width,
             height,
@@ -119,39 +128,38 @@ impl<'a> View<'a> {
         });
     }
 
-    /// Mirrors left to right, dropped pixels with it.
+    /// Mirrors left to right, hidden pixels with it.
     pub fn flip(&mut self) {
         crop::flip(self.image_mut());
         let (width, _) = self.size();
-        if let Some(dropped) = &mut self.dropped {
-            dropped.chunks_exact_mut(width).for_each(<[bool]>::reverse);
+        if let Some(replaced) = &mut self.replaced {
+            replaced
+                .chunks_exact_mut(width)
+                .for_each(<[Option<Replacement>]>::reverse);
         }
     }
 
-    /// The pixels that become 0 after normalisation, row-major, where any do.
-    pub fn dropped(&self) -> Option<&[bool]> {
-        self.dropped.as_deref()
+    /// What replaces each pixel after normalisation, row-major; nothing where none is hidden.
+    pub fn replaced(&self) -> Option<&[Option<Replacement>]> {
+        self.replaced.as_deref()
     }
 
-    /// Makes the pixels where `mask` (row-major, `height * width`) holds 0 after normalisation, besides those that
-    /// already become so.
+    /// Replaces the pixels where `mask` (row-major, `height * width`) holds, after normalisation; those that were
+    /// hidden before stay as they are elsewhere. The pixels themselves do not change until then, so colour changes
+    /// and blur see them.
     ///
     /// # Panics
     /// The mask has another size than the view.
-    pub fn drop_pixels(&mut self, mask: &[bool]) {
+    pub fn hide(&mut self, mask: &[bool], by: Replacement) {
         let (width, height) = self.size();
         assert_eq!(
             mask.len(),
             width * height,
             "a mask has the size of its view"
         );
-        match &mut self.dropped {
-            None => self.dropped = Some(mask.to_vec()),
-            Some(dropped) => {
-                for (old, new) in dropped.iter_mut().zip(mask) {
-                    *old |= new;
-                }
-            }
+        let replaced = self.replaced.get_or_insert_with(|| vec![None; mask.len()]);
+        for (pixel, _) in replaced.iter_mut().zip(mask).filter(|(_, hidden)| **hidden) {
+            *pixel = Some(by);
         }
     }
 
@@ -237,13 +245,18 @@ mod tests {
     fn the_mask_follows_flips_and_crops() {
         let image = Image::black(3, 2);
         let mut view = View::of(&image);
-        view.drop_pixels(&[true, false, false, false, false, true]);
+        view.hide(&[true, false, false, false, false, true], Replacement::Zero);
+        view.hide(
+            &[false, true, false, false, false, false],
+            Replacement::Mean,
+        );
         view.flip();
+        let (zero, mean) = (Some(Replacement::Zero), Some(Replacement::Mean));
         assert_eq!(
-            view.dropped().unwrap(),
-            [false, false, true, true, false, false]
+            view.replaced().unwrap(),
+            [None, mean, zero, zero, None, None]
         );
         view.crop(part(0, 1, 2, 2));
-        assert_eq!(view.dropped().unwrap(), [false, true, false, false]);
+        assert_eq!(view.replaced().unwrap(), [mean, zero, None, None]);
     }
 }

@@ -6,7 +6,7 @@ use smallfry_nn::network::{Role, Spec};
 
 use super::Refusal;
 use crate::{
-    Augmentation, Backbone, Head, Objective, Optimizer,
+    Augmentation, Backbone, Head, JointAugmentation, Objective, Optimizer,
     failure::Failure,
     preflight::grouped,
     registry::{Context, Entry, Kind, entries, find, for_each_kind, one},
@@ -61,15 +61,26 @@ fn facts(name: &str) -> Vec<(&'static str, String)> {
         let size = augmentation.size()?;
         Some(vec![("leaves", format!("{size} × {size} pixels"))])
     });
+    let joint = built::<dyn JointAugmentation>(name).map(|joint| joint_facts(&*joint));
     let objective = built::<dyn Objective>(name)
         .map(|objective| vec![("views", format!("{} of each image", objective.views()))]);
     let optimizer =
         built::<dyn Optimizer>(name).map(|optimizer| vec![("rate", optimizer.rate().to_string())]);
-    [backbone, augmentation, objective, optimizer]
+    [backbone, augmentation, joint, objective, optimizer]
         .into_iter()
         .flatten()
         .flatten()
         .collect()
+}
+
+fn joint_facts(joint: &dyn JointAugmentation) -> Vec<(&'static str, String)> {
+    let views = (joint.views()).map_or("any number".to_owned(), |views| views.to_string());
+    let mut facts = vec![("views", format!("{views} of each image"))];
+    facts.extend((joint.size()).map(|size| ("leaves", format!("{size} × {size} pixels in each"))));
+    if !joint.measures().is_empty() {
+        facts.push(("tells", joint.measures().join(", ")));
+    }
+    facts
 }
 
 fn built<K: Kind + ?Sized>(name: &str) -> Option<std::sync::Arc<K>> {

@@ -5,7 +5,7 @@ use smallfry_data::{Image, random::Random, view::View};
 use crate::Augmentation;
 
 /// Images of different forms, one smaller than any crop.
-fn images() -> Vec<Image> {
+pub(super) fn images() -> Vec<Image> {
     [(97, 64), (40, 130), (9, 7)]
         .into_iter()
         .map(|(width, height)| {
@@ -36,7 +36,7 @@ pub fn augmentation_faults(augmentation: &dyn Augmentation) -> Vec<String> {
             let (first, view) = apply();
             let (second, again) = apply();
             let of = format!("{} x {} pixels, key {key}", image.width, image.height);
-            if first != second || view.dropped() != again.dropped() {
+            if first != second || view.replaced() != again.replaced() {
                 faults.push(format!("gives two results for one random key ({of})"));
             }
             if first.pixels.len() != 3 * first.width * first.height {
@@ -64,10 +64,10 @@ pub(super) fn identity_faults(never: &dyn Augmentation) -> Vec<String> {
         for key in 0..16 {
             let mut view = View::of(&image);
             never.apply(&mut view, &mut Random::new(&[key]));
-            let dropped = view
-                .dropped()
-                .is_some_and(|dropped| dropped.contains(&true));
-            if dropped || *view.image() != image {
+            let hidden = view
+                .replaced()
+                .is_some_and(|replaced| replaced.iter().any(Option::is_some));
+            if hidden || *view.image() != image {
                 return vec!["changes the image although `p` is 0".to_owned()];
             }
         }

@@ -23,6 +23,8 @@ pub struct ViewBatch {
     pub samples: Vec<usize>,
     /// `views[v]` holds view `v` of every image.
     pub views: Vec<Arc<ImageBatch>>,
+    /// Figures of the joint augmentation, means over the batch.
+    pub measures: Vec<(&'static str, f64)>,
     /// Unreadable samples that were replaced: name and reason.
     pub replaced: Vec<(String, String)>,
 }
@@ -33,12 +35,14 @@ pub struct Batches {
     data: Arc<dyn Dataset>,
     sides: Vec<usize>,
     settings: Settings,
+    /// Batches of an epoch that steps are made of.
+    usable: usize,
     /// The order of the epoch at hand, to tell who was replaced.
     order: (u64, Vec<u32>),
 }
 
 impl Batches {
-    /// Starts loading the batches of `stage` from epoch `begin` (from 0) on.
+    /// Starts loading the batches of `stage` from `begin` on.
     ///
     /// # Errors
     /// The system refuses threads.
@@ -46,16 +50,13 @@ impl Batches {
         stage: &Pretrain,
         seed: u64,
         data: Arc<dyn Dataset>,
-        begin: usize,
+        begin: Cursor,
     ) -> Result<Self, Failure> {
         let settings = Settings {
             batch: stage.batch,
             order: Order::Shuffled,
             seed,
-            start: Cursor {
-                epoch: begin as u64,
-                batch: 0,
-            },
+            start: begin,
             end_epoch: stage.epochs as u64,
             workers: rayon::current_num_threads(),
             queue: QUEUE,
@@ -67,18 +68,41 @@ impl Batches {
             .iter()
             .map(|view| view.iter().map(share).collect());
         let normalization = Normalization::new(wanted.mean, wanted.deviation);
-        let transform = Views::new(views.collect(), normalization)
+        let joint = stage.joint.as_ref().map(|built| Arc::clone(&built.plugin));
+        let transform = Views::new(joint, views.collect(), normalization)
             .ok_or_else(|| Failure::mistake("a view has no size"))?;
         let sides = transform.sides().to_vec();
         let loader = Loader::start(data.clone(), Arc::new(transform), settings.clone())
             .map_err(|error| Failure::fault(error.to_string()))?;
+        let whole = data.len() / stage.batch / stage.step.accumulate;
         Ok(Self {
+            usable: whole * stage.step.accumulate,
             loader,
             data,
             sides,
             settings,
             order: (u64::MAX, Vec::new()),
         })
+    }
+
+    /// Loads `count` batches of `stage` from `begin` on once more, as they were.
+    ///
+    /// # Errors
+    /// They cannot be loaded again.
+    pub fn again(
+        &self,
+        stage: &Pretrain,
+        begin: Cursor,
+        count: usize,
+    ) -> Result<Vec<ViewBatch>, Failure> {
+        let data = self.data.clone();
+        let batches = Self::start(stage, self.settings.seed, data, begin)?;
+        batches.take(count).collect()
+    }
+
+    /// The name of a sample.
+    pub fn name(&self, sample: usize) -> String {
+        self.data.name(sample)
     }
 
     fn convert(&mut self, batch: Batch) -> ViewBatch {
@@ -100,6 +124,7 @@ impl Batches {
                 })
                 .collect(),
             samples: batch.samples,
+            measures: batch.measures,
             replaced,
         }
     }
@@ -134,6 +159,8 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.loader.next()? {
+            // Batches that do not fill a step are left out, like images that do not fill a batch.
+            Ok(batch) if batch.cursor.batch >= self.usable => self.next(),
             Ok(batch) => Some(Ok(self.convert(batch))),
             Err(error) => Some(Err(Failure::fault(error.to_string()))),
         }

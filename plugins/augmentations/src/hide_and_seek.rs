@@ -4,7 +4,10 @@
 
 use smallfry::{
     Augmentation, Context, Invalid,
-    data::{random::Random, view::View},
+    data::{
+        random::Random,
+        view::{Replacement, View},
+    },
     plugin,
 };
 
@@ -43,6 +46,6 @@ impl Augmentation for HideAndSeek {
         for y in 0..height {
             mask.extend((0..width).map(|x| hidden[y / cell * columns + x / cell]));
         }
-        view.drop_pixels(&mask);
+        view.hide(&mask, Replacement::Zero);
     }
 }

@@ -1,23 +1,30 @@
-//! The stock augmentations: those of MoCo v2 with the strengths of the small-model papers, and hide-and-seek.
+//! The stock augmentations: those of MoCo v2 with the strengths of the small-model papers, hide-and-seek, pairs of crops
+//! that overlap as wanted, and whole published recipes.
 //!
 //! Pixels come out as from torchvision with Pillow, byte for byte; what is drawn at random follows the same
 //! distributions, but not the same numbers.
 
 mod center_crop;
 mod color_jitter;
+mod drop_overlap;
 mod gaussian_blur;
 mod grayscale;
 mod hide_and_seek;
 mod horizontal_flip;
+mod iou_pair;
+mod presets;
 mod random_resized_crop;
 mod resize;
 
 pub use center_crop::CenterCrop;
 pub use color_jitter::ColorJitter;
+pub use drop_overlap::DropOverlap;
 pub use gaussian_blur::GaussianBlur;
 pub use grayscale::Grayscale;
 pub use hide_and_seek::HideAndSeek;
 pub use horizontal_flip::HorizontalFlip;
+pub use iou_pair::IoUPair;
+pub use presets::{MoCoV1, MoCoV2, SimCLR, SwAV, SwAVPatch};
 pub use random_resized_crop::RandomResizedCrop;
 pub use resize::Resize;
 

@@ -43,7 +43,10 @@ fn picture() -> Image {
 fn applied(augmentation: &dyn Augmentation, image: &Image, key: u64) -> (Image, Option<Vec<bool>>) {
     let mut view = View::of(image);
     augmentation.apply(&mut view, &mut Random::new(&[key]));
-    (view.image().clone(), view.dropped().map(<[bool]>::to_vec))
+    let hidden = view
+        .replaced()
+        .map(|all| all.iter().map(Option::is_some).collect());
+    (view.image().clone(), hidden)
 }
 
 #[test]
@@ -237,7 +240,12 @@ fn views_are_keyed_and_fill_their_slots() {
             built(HorizontalFlip::default()),
         ]
     };
-    let views = Views::new(vec![list(16), list(16), list(8)], Normalization::imagenet()).unwrap();
+    let views = Views::new(
+        None,
+        vec![list(16), list(16), list(8)],
+        Normalization::imagenet(),
+    )
+    .unwrap();
     assert_eq!(views.lengths(), [768, 768, 192]);
     let image = picture();
     let make = |sample: u64| {
@@ -252,7 +260,7 @@ fn views_are_keyed_and_fill_their_slots() {
             sample,
         };
         let mut borrowed: Vec<&mut [f32]> = slots.iter_mut().map(Vec::as_mut_slice).collect();
-        views.apply(&image, key, &mut borrowed);
+        views.apply(&image, key, &mut borrowed, &mut []);
         slots
     };
     let slots = make(5);
@@ -261,5 +269,5 @@ fn views_are_keyed_and_fill_their_slots() {
     assert_eq!(slots, make(5));
     assert_ne!(slots, make(6));
     let endless = vec![vec![built(Grayscale::default())]];
-    assert!(Views::new(endless, Normalization::imagenet()).is_none());
+    assert!(Views::new(None, endless, Normalization::imagenet()).is_none());
 }

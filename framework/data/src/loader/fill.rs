@@ -45,6 +45,7 @@ enum Unfilled {
 struct Row<'a> {
     sample: usize,
     views: Vec<&'a mut [f32]>,
+    measures: Vec<f64>,
 }
 
 impl Shared {
@@ -130,7 +131,8 @@ impl Shared {
                 (None, Order::Shuffled) => self.stand_in(key)?,
                 (None, Order::Sequential) => return Err(Unfilled::Bad),
             };
-            self.transform.apply(&image, key, &mut row.views);
+            self.transform
+                .apply(&image, key, &mut row.views, &mut row.measures);
             image.recycle();
             Ok(sample)
         };
@@ -150,13 +152,14 @@ impl Shared {
         mut views: Vec<Vec<f32>>,
         pool: &rayon::ThreadPool,
     ) -> Option<Result<Batch, LoaderError>> {
-        let lengths = self.transform.lengths();
+        let (lengths, names) = (self.transform.lengths(), self.transform.measures());
         views.resize_with(lengths.len(), Vec::new);
         let mut filling: Vec<Row<'_>> = wanted
             .iter()
             .map(|&sample| Row {
                 sample: sample as usize,
                 views: Vec::with_capacity(lengths.len()),
+                measures: vec![0.0; names.len()],
             })
             .collect();
         for (view, &length) in views.iter_mut().zip(&lengths) {
@@ -173,6 +176,7 @@ impl Shared {
                 .map(|row| self.fill(row, cursor.epoch))
                 .collect()
         });
+        let measured: Vec<_> = filling.into_iter().map(|row| row.measures).collect();
 
         let mut batch = Batch {
             cursor,
@@ -180,6 +184,7 @@ impl Shared {
             samples: Vec::with_capacity(wanted.len()),
             labels: Vec::with_capacity(wanted.len()),
             replaced: 0,
+            measures: names.iter().map(|&name| (name, 0.0)).collect(),
             waited: Duration::ZERO,
         };
         for (row, (filled, &sample)) in filled.into_iter().zip(wanted).enumerate() {
@@ -196,11 +201,17 @@ impl Shared {
                 }
             }
             batch.replaced += usize::from(held != sample as usize);
+            for ((_, sum), value) in batch.measures.iter_mut().zip(&measured[row]) {
+                *sum += value;
+            }
             batch.samples.push(held);
             batch.labels.push(self.dataset.label(held).unwrap_or(0));
         }
         for (view, &length) in batch.views.iter_mut().zip(&lengths) {
             view.truncate(batch.samples.len() * length);
+        }
+        for (_, sum) in &mut batch.measures {
+            *sum /= batch.samples.len().max(1) as f64;
         }
         Some(Ok(batch))
     }

@@ -30,9 +30,18 @@ pub trait Transform: Send + Sync {
     /// Floats of each view of a sample, such as `3 * 224 * 224`; their number is the number of views.
     fn lengths(&self) -> Vec<usize>;
 
-    /// Writes the views of an image to their slots; all randomness comes from `key`.
-    fn apply(&self, image: &Image, key: Key, views: &mut [&mut [f32]]);
+    /// Names of the figures that it tells of each sample; none unless it has something to tell.
+    fn measures(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Writes the views of an image to their slots, and its figures to `measures` (0 before); all randomness comes
+    /// from `key`.
+    fn apply(&self, image: &Image, key: Key, views: &mut [&mut [f32]], measures: &mut [f64]);
 }
+
+/// Sets streams of all views together apart from those of one view, whose fourth part is its number.
+const JOINT: u64 = u64::MAX - 1;
 
 /// What the randomness of one sample in one epoch is derived from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,11 @@ impl Key {
             view as u64,
             operation as u64,
         ])
+    }
+
+    /// The stream of what concerns all views together.
+    pub fn joint(self) -> Random {
+        Random::new(&[self.seed, self.epoch, self.sample, JOINT])
     }
 }
 
@@ -90,6 +104,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Rows whose sample stands in for an unreadable one.
     pub replaced: usize,
+    /// The transform's figures, means over the rows.
+    pub measures: Vec<(&'static str, f64)>,
     /// How long the consumer waited for it.
     pub waited: Duration,
 }

@@ -58,7 +58,12 @@ impl Transform for Plain {
         vec![1, 2]
     }
 
-    fn apply(&self, image: &Image, key: Key, views: &mut [&mut [f32]]) {
+    fn measures(&self) -> &'static [&'static str] {
+        &["number"]
+    }
+
+    fn apply(&self, image: &Image, key: Key, views: &mut [&mut [f32]], measures: &mut [f64]) {
+        measures[0] = f64::from(image.pixels[0]);
         views[0][0] = f32::from(image.pixels[0]);
         views[1][0] = key.stream(1, 0).unit() as f32;
         views[1][1] = key.epoch as f32;
@@ -161,6 +166,9 @@ fn evaluation_keeps_the_order_and_leaves_bad_samples_out() {
     let batches = all(&dataset, settings);
     let samples: Vec<_> = batches.iter().map(|b| b.samples.clone()).collect();
     assert_eq!(samples, [vec![1, 2, 3, 4], vec![6, 7, 8, 9]]);
+    // Figures are means over the rows that are there.
+    assert_eq!(batches[0].measures, [("number", 2.5)]);
+    assert_eq!(batches[1].measures, [("number", 7.5)]);
     assert_eq!(batches[1].views[0], [6.0, 7.0, 8.0, 9.0]);
     assert_eq!(batches[1].views[1].len(), 8);
 }
@@ -197,7 +205,7 @@ fn a_panic_in_the_transform_is_an_error() {
             vec![1]
         }
 
-        fn apply(&self, image: &Image, _: Key, _: &mut [&mut [f32]]) {
+        fn apply(&self, image: &Image, _: Key, _: &mut [&mut [f32]], _: &mut [f64]) {
             assert_ne!(image.pixels[0], 7, "seven is broken");
         }
     }

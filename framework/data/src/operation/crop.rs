@@ -64,36 +64,63 @@ fn half_to_even(difference: usize) -> usize {
     half + usize::from(difference % 2 == 1 && half % 2 == 1)
 }
 
-/// Tries of the sampler before it falls back to a central crop.
-const TRIES: usize = 10;
+/// The sampler of random resized crops ("Inception crop"), as in torchvision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CropSampler {
+    /// Range of the area, as a part of the image's.
+    pub scale: (f64, f64),
+    /// Range of width over height, drawn uniformly in its logarithm.
+    pub ratio: (f64, f64),
+    /// Draws that may fail to fit before the largest central crop whose ratio is in range is taken.
+    pub tries: usize,
+}
 
-/// Draws the rectangle of a random resized crop ("Inception crop"), as torchvision does.
-///
-/// `scale` is the range of the area as a part of the image's, `ratio` that of width over height, drawn uniformly in
-/// its logarithm. If ten draws do not fit, the result is the largest central crop whose ratio is in range.
+impl CropSampler {
+    /// Draws of torchvision's sampler.
+    pub const TRIES: usize = 10;
+
+    /// Draws a rectangle in an image of the given width and height.
+    pub fn draw(&self, (width, height): (usize, usize), random: &mut Random) -> Rectangle {
+        let area = width as f64 * height as f64;
+        let shapes = (self.ratio.0.ln(), self.ratio.1.ln());
+        for _ in 0..self.tries {
+            let wanted = area * random.uniform(self.scale.0, self.scale.1);
+            let shape = random.uniform(shapes.0, shapes.1).exp();
+            let w = (wanted * shape).sqrt().round_ties_even() as usize;
+            let h = (wanted / shape).sqrt().round_ties_even() as usize;
+            if (1..=width).contains(&w) && (1..=height).contains(&h) {
+                let top = random.below((height - h + 1) as u64) as usize;
+                let left = random.below((width - w + 1) as u64) as usize;
+                return Rectangle {
+                    top,
+                    left,
+                    height: h,
+                    width: w,
+                };
+            }
+        }
+        central_in_range((width, height), self.ratio)
+    }
+}
+
+/// Draws the rectangle of a random resized crop with torchvision's number of tries; see [`CropSampler`].
 pub fn random_rectangle(
-    (width, height): (usize, usize),
+    size: (usize, usize),
     scale: (f64, f64),
     ratio: (f64, f64),
     random: &mut Random,
 ) -> Rectangle {
-    let area = width as f64 * height as f64;
-    for _ in 0..TRIES {
-        let wanted = area * random.uniform(scale.0, scale.1);
-        let shape = random.uniform(ratio.0.ln(), ratio.1.ln()).exp();
-        let w = (wanted * shape).sqrt().round_ties_even() as usize;
-        let h = (wanted / shape).sqrt().round_ties_even() as usize;
-        if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            let top = random.below((height - h + 1) as u64) as usize;
-            let left = random.below((width - w + 1) as u64) as usize;
-            return Rectangle {
-                top,
-                left,
-                height: h,
-                width: w,
-            };
-        }
+    let tries = CropSampler::TRIES;
+    CropSampler {
+        scale,
+        ratio,
+        tries,
     }
+    .draw(size, random)
+}
+
+/// The largest central rectangle whose ratio of width over height is in range.
+fn central_in_range((width, height): (usize, usize), ratio: (f64, f64)) -> Rectangle {
     let shape = width as f64 / height as f64;
     let (w, h) = if shape < ratio.0 {
         (width, (width as f64 / ratio.0).round_ties_even() as usize)

@@ -7,4 +7,6 @@
 pub mod blur;
 pub mod color;
 pub mod crop;
+pub mod overlap;
+pub mod patch;
 pub mod resize;
