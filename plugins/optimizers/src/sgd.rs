@@ -1,15 +1,13 @@
 //! Stochastic gradient descent with momentum, as PyTorch defines it.
 //!
 //! v ← μ v + (g + λ w), then w ← w − η v. The learning rate multiplies the velocity and is not part of it, so a change
-//! of the rate acts at once. Weight decay acts on every trained tensor, scales and biases of batch norms included;
-//! frozen tensors are left alone.
-
-use std::ops::Range;
+//! of the rate acts at once. Weight decay acts on every trained tensor, scales and biases of batch norms included, unless
+//! `no_decay` lists them; frozen tensors are left alone.
 
 use smallfry::{
     Context, Invalid, Optimizer,
     nn::{Parameters, optimizer::Sgd},
-    optimizer::Descent,
+    optimizer::{Descent, Exempt, Shares},
     plugin,
 };
 
@@ -22,6 +20,10 @@ plugin! {
         momentum: f64 = 0.9,
         /// Weight decay, added to the gradient as this share of the weight; at least 0.
         weight_decay: f64 = 1e-4,
+        /// Tensors without weight decay: `Biases`, `Norms`, `Named("pos_embed")`.
+        no_decay: Vec<Exempt> = Vec::new(),
+        /// Whether the gradient is taken where the velocity leads (Nesterov).
+        nesterov: bool = false,
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Optimizer>, Invalid> {
@@ -34,6 +36,9 @@ plugin! {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(Invalid::new("weight_decay", "must be at least 0"));
         }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Invalid::new("nesterov", "needs a momentum above 0"));
+        }
         Ok(Box::new(self))
     }
 }
@@ -43,11 +48,19 @@ impl Optimizer for SGD {
         self.lr
     }
 
+    fn check(&self, parameters: &Parameters) -> Result<(), Invalid> {
+        Shares::check("no_decay", parameters, &self.no_decay)
+    }
+
     fn start(&self, parameters: &Parameters) -> Box<dyn Descent> {
         Box::new(Velocity {
-            momentum: self.momentum as f32,
-            decay: self.weight_decay as f32,
-            trained: parameters.trained_ranges(),
+            rule: Sgd {
+                rate: 0.0,
+                momentum: self.momentum as f32,
+                decay: self.weight_decay as f32,
+                nesterov: self.nesterov,
+            },
+            shares: Shares::of(parameters, &self.no_decay),
             velocity: vec![0.0; parameters.values().len()],
         })
     }
@@ -55,21 +68,24 @@ impl Optimizer for SGD {
 
 /// The rule at work.
 struct Velocity {
-    momentum: f32,
-    decay: f32,
-    trained: Vec<Range<usize>>,
+    /// At no rate yet.
+    rule: Sgd,
+    shares: Shares,
     velocity: Vec<f32>,
 }
 
 impl Descent for Velocity {
     fn step(&mut self, parameters: &mut Parameters, rate: f64) {
-        let rule = Sgd {
+        let decaying = Sgd {
             rate: rate as f32,
-            momentum: self.momentum,
-            decay: self.decay,
-            nesterov: false,
+            ..self.rule
         };
-        rule.step(parameters, &mut self.velocity, &self.trained);
+        decaying.step(parameters, &mut self.velocity, &self.shares.decayed);
+        let exempt = Sgd {
+            decay: 0.0,
+            ..decaying
+        };
+        exempt.step(parameters, &mut self.velocity, &self.shares.exempt);
     }
 
     fn state(&self) -> Vec<(&'static str, &[f32])> {
@@ -114,6 +130,7 @@ mod tests {
             lr: 0.5,
             momentum: 0.5,
             weight_decay: 0.25,
+            ..SGD::default()
         };
         let mut parameters = parameters(&[Role::Weight]);
         let mut descent = rule.start(&parameters);
@@ -124,6 +141,18 @@ mod tests {
         // v = 0.5 · 0.75 + (0.5 + 0.25 · 0.625).
         assert_eq!(descent.state()[0].1, [1.03125, 1.03125]);
         assert_eq!(parameters.values(), [0.109375, 0.109375]);
+    }
+
+    #[test]
+    fn exempt_tensors_do_not_decay() {
+        let rule = SGD {
+            no_decay: vec![Exempt::Named("tensor1".to_owned())],
+            weight_decay: 0.25,
+            ..SGD::default()
+        };
+        let mut parameters = parameters(&[Role::Weight, Role::Weight]);
+        rule.start(&parameters).step(&mut parameters, 0.5);
+        assert_eq!(parameters.values(), [0.625, 0.625, 0.75, 0.75]);
     }
 
     #[test]
@@ -163,6 +192,7 @@ mod tests {
                 lr,
                 momentum,
                 weight_decay,
+                ..SGD::default()
             };
             rule.build(&context).err().map(|invalid| invalid.field())
         };
