@@ -9,16 +9,18 @@ use std::{
 };
 
 use smallfry_data::Dataset;
-use smallfry_nn::Parameters;
+use smallfry_nn::{Parameters, network::Spec};
 
 use crate::{
-    Backbone, DataSet, Head, checkpoint,
+    Backbone, DataSet, Head, augmentation, checkpoint,
     diagnostic::Diagnostic,
+    failure::Failure,
     objective::Setup,
-    plan::{Evaluate, Plan, Pretrain, Stage, Weights},
+    plan::{Evaluate, Initial, Origin, Plan, Pretrain, Stage, Weights},
     registry::Built,
     run::sources,
     source::Site,
+    train::initial,
 };
 
 /// What a stage would work on.
@@ -48,6 +50,7 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
     let mut check = Check {
         seed: plan.seed,
         sets: BTreeMap::new(),
+        trained: BTreeMap::new(),
         errors: Vec::new(),
     };
     let mut facts: Vec<_> = plan
@@ -87,6 +90,8 @@ struct Check {
     seed: u64,
     /// Opened sets by their parameters; none where opening failed.
     sets: BTreeMap<String, Option<Arc<dyn Dataset>>>,
+    /// The backbones that stages before train, by the stages' names.
+    trained: BTreeMap<String, Vec<Spec>>,
     errors: Vec<Diagnostic>,
 }
 
@@ -136,14 +141,11 @@ impl Check {
 
     fn pretrain(&mut self, stage: &Pretrain) -> Facts {
         let data = self.open(&stage.data);
+        let joint = stage.joint.as_ref().map(|joint| &*joint.plugin);
         let sizes: Vec<_> = stage
             .views
             .iter()
-            .map(|view| {
-                view.iter()
-                    .rev()
-                    .find_map(|augmentation| augmentation.size())
-            })
+            .map(|view| augmentation::side(joint, view))
             .collect();
         let field = match stage.site.has("views") {
             true => "views",
@@ -170,6 +172,7 @@ impl Check {
         for size in BTreeSet::from_iter(sizes.iter().flatten().copied()) {
             self.fits(&stage.site, field, &stage.backbone, size);
         }
+        let mut ready = None;
         if let Some(data) = &data {
             let samples = data.len();
             if stage.batch > samples {
@@ -191,34 +194,98 @@ impl Check {
                 epochs: stage.epochs,
             };
             // The objective is not asked about a batch that cannot be: it would say the same in other words.
-            if stage.batch <= samples
-                && let Err(invalid) = stage.objective.check(&setup)
-            {
-                self.errors.push(stage.objective.diagnose(&invalid));
+            if stage.batch <= samples {
+                match stage.objective.check(&setup) {
+                    Ok(()) => ready = Some(setup),
+                    Err(invalid) => self.errors.push(stage.objective.diagnose(&invalid)),
+                }
             }
+        }
+        let initial = self.initial(stage, ready.as_ref());
+        self.health(stage, data.as_deref());
+        let mut views = describe_views(&sizes);
+        if let Some(joint) = &stage.joint {
+            views += &format!(", together from {}", joint.line);
         }
         let samples = data.as_ref().map_or(0, |data| data.len());
         let steps = samples / stage.batch.max(1);
+        let mut lines = vec![
+            ("data", describe_set(&stage.data, data.as_deref())),
+            ("backbone", stage.backbone.line.clone()),
+            ("objective", stage.objective.line.clone()),
+            ("views", views),
+            ("optimizer", stage.optimizer.line.clone()),
+            ("schedule", stage.schedule.line.clone()),
+        ];
+        lines.extend(initial);
+        lines.push((
+            "training",
+            format!(
+                "{} of {}, {} a step",
+                counted(stage.epochs, "epoch"),
+                counted(steps, "step"),
+                counted(stage.batch, "image")
+            ),
+        ));
         Facts {
             stage: stage.name.clone(),
             kind: "Pretrain",
-            lines: vec![
-                ("data", describe_set(&stage.data, data.as_deref())),
-                ("backbone", stage.backbone.line.clone()),
-                ("objective", stage.objective.line.clone()),
-                ("views", describe_views(&sizes)),
-                ("optimizer", stage.optimizer.line.clone()),
-                ("schedule", stage.schedule.line.clone()),
-                (
-                    "training",
-                    format!(
-                        "{} of {}, {} a step",
-                        counted(stage.epochs, "epoch"),
-                        counted(steps, "step"),
-                        counted(stage.batch, "image")
-                    ),
-                ),
-            ],
+            lines,
+        }
+    }
+
+    /// Opens the sets that the health of `stage` is measured on.
+    fn health(&mut self, stage: &Pretrain, data: Option<&dyn Dataset>) {
+        let Some(health) = &stage.health else {
+            return;
+        };
+        if let Some(held_out) = &health.held_out {
+            self.open(held_out);
+        }
+        let sets = health.labelled.as_ref().map(|labelled| &labelled.sets);
+        match (sets, data) {
+            (Some(Some((train, test))), _) => {
+                self.open(train);
+                self.open(test);
+            }
+            (Some(None), Some(data)) if data.classes().is_empty() || data.len() < 4 => {
+                let message = "the metrics of `health` need images with classes, and those of the training are not";
+                let help = "give it labelled images by `train` and `test`".to_owned();
+                self.error(&stage.site, "health", message.to_owned(), Some(help));
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks what `stage` starts from, with the whole learner where the run is known to be one it can do.
+    fn initial(&mut self, stage: &Pretrain, setup: Option<&Setup>) -> Vec<(&'static str, String)> {
+        let tensors = stage.backbone.tensors();
+        let facts = match &stage.initial {
+            None => Ok(Vec::new()),
+            Some(Initial { extent, origin }) => match (origin, setup) {
+                (Origin::Stage(name), _) => match self.trained.get(name) {
+                    Some(earlier) if *earlier != tensors => Err(Failure::mistake(format!(
+                        "this is another backbone than stage `{name}` trains"
+                    ))
+                    .help("train the same backbone in both stages")),
+                    _ => Ok(vec![format!("last checkpoint of stage `{name}`")]),
+                },
+                (Origin::File(path), Some(setup)) => initial::examine(*extent, path, stage, setup),
+                (Origin::File(path), None) => {
+                    initial::read(path, *extent).map(|_| vec![path.display().to_string()])
+                }
+            },
+        };
+        self.trained.insert(stage.name.clone(), tensors);
+        match facts {
+            Ok(facts) => {
+                let headings = std::iter::once("initial").chain(std::iter::repeat(""));
+                headings.zip(facts).collect()
+            }
+            Err(failure) => {
+                self.error(&stage.site, "initial", failure.message, failure.help);
+                Vec::new()
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::{ops::Range, path::PathBuf};
 use serde::Deserialize;
 
 use super::{
-    Outline, Stages,
+    Stages,
     fields::{Fields, Reader, example},
     layout,
 };
@@ -13,7 +13,6 @@ use crate::{
     Backbone, Metric,
     plan::{Evaluate, Stage, Weights},
     registry::{Built, Context},
-    source::explain::suggest,
 };
 
 /// Images in a batch unless the file says otherwise; it changes speed and memory, no result.
@@ -109,17 +108,9 @@ fn weights(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Weight
             Some((Weights::File(context.path(path)), written))
         }
         Written::Stage(name) => {
-            let training = |outline: &&Outline| outline.kind == Some("Pretrain");
-            let before: Vec<_> = stages.outlines[..i].iter().filter(training).collect();
-            if before.iter().any(|outline| outline.name == name) {
+            let Err(help) = stages.trained_before(i, &name) else {
                 let written = format!("Stage({})", layout::quoted(&name));
                 return Some((Weights::Stage(name), written));
-            }
-            let names: Vec<_> = before.iter().map(|outline| outline.name.as_str()).collect();
-            let later = stages.outlines[i..].iter().filter(training);
-            let help = match later.into_iter().any(|outline| outline.name == name) {
-                true => "it comes later in the file; put it before this stage".to_owned(),
-                false => suggest(&name, &names),
             };
             let reason = format!("no training stage before this one is named `{name}`");
             fields.refuse("weights", &reason).help = Some(help);

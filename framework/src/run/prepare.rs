@@ -11,10 +11,10 @@ use crate::{
     evaluate::{self, Given, Sets},
     failure::Failure,
     objective::Setup,
-    plan::{Evaluate, Plan, Pretrain, Stage, Weights},
+    plan::{Evaluate, Origin, Plan, Pretrain, Stage, Weights},
     preflight::{self, Opened},
     registry::Built,
-    train::Training,
+    train::{Training, health, initial::Start},
 };
 
 /// A stage that is ready to run.
@@ -87,7 +87,7 @@ pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
     let mut slots: Vec<Option<Prepared>> = Vec::new();
     for stage in &plan.stages {
         slots.push(match stage {
-            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &opened, &slots)?),
+            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &slots, &opened)?),
             Stage::Evaluate(_) => None,
         });
     }
@@ -133,8 +133,8 @@ fn set(set: &Built<dyn DataSet>, opened: &Opened) -> Arc<dyn Dataset> {
 fn pretrain<'a>(
     stage: &'a Pretrain,
     seed: u64,
-    opened: &Opened,
     before: &[Option<Prepared<'_>>],
+    opened: &Opened,
 ) -> Result<Prepared<'a>, Failure> {
     let wrong = |field, text: String| Err(stage.site.error(field, text).into());
     let data = set(&stage.data, opened);
@@ -142,6 +142,16 @@ fn pretrain<'a>(
         if value == 0 {
             return wrong(field, format!("`{field}` must be above 0"));
         }
+    }
+    let accumulate = stage.step.accumulate;
+    // One batch that is larger than the set is the objective's to refuse.
+    if accumulate > 1 && stage.batch.saturating_mul(accumulate) > data.len() {
+        let reason = format!(
+            "{accumulate} batches of {} cannot be drawn from a data set of {} images",
+            stage.batch,
+            data.len()
+        );
+        return wrong("accumulate", reason);
     }
     let (wanted, given) = (stage.objective.views(), stage.views.len());
     if given != wanted {
@@ -157,13 +167,53 @@ fn pretrain<'a>(
         epochs: stage.epochs,
     };
     let mut config = fingerprint::pretrain(stage, seed, &*data);
+    let initial = stage.initial.as_ref().map(Start::of).transpose()?;
+    if let Some(start) = &initial {
+        config += &fingerprint::initial(start, &initial_identity(stage, start, before)?);
+    }
     config += &sources::identify(stage, before)?;
     let training = Training {
         stage,
         setup,
         config,
+        initial,
+        health: health_sets(stage, opened),
     };
     Ok(Prepared::Pretrain { training, data })
+}
+
+/// The sets that only the health of `stage` is measured on.
+fn health_sets(stage: &Pretrain, opened: &Opened) -> health::Sets {
+    let Some(wanted) = &stage.health else {
+        return health::Sets::default();
+    };
+    let given = wanted.labelled.as_ref().and_then(|l| l.sets.as_ref());
+    health::Sets {
+        held_out: wanted.held_out.as_ref().map(|held_out| set(held_out, opened)),
+        labelled: given.map(|(train, test)| (set(train, opened), set(test, opened))),
+    }
+}
+
+/// A text that identifies the content of what `stage` starts from.
+fn initial_identity(
+    stage: &Pretrain,
+    start: &Start,
+    before: &[Option<Prepared<'_>>],
+) -> Result<String, Failure> {
+    let name = match (&start.initial.origin, &start.hash) {
+        (Origin::File(_), hash) => return Ok(format!("file {}", hash.as_deref().unwrap_or(""))),
+        (Origin::Stage(name), _) => name,
+    };
+    let mut before = before.iter().flatten();
+    match before.find(|earlier| earlier.name() == name) {
+        Some(Prepared::Pretrain { training, .. }) => {
+            Ok(format!("end of {}", fingerprint::hash(&training.config)))
+        }
+        _ => {
+            let wrong = format!("no training stage before this one is named `{name}`");
+            Err(stage.site.error("initial", wrong).into())
+        }
+    }
 }
 
 fn evaluation<'a>(

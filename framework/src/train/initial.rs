@@ -227,9 +227,7 @@ fn resume(
         return Err(Failure::mistake(format!(
             "{origin} is a state within an epoch, which only its own run goes on from"
         ))
-        .help(
-            "give a checkpoint of an epoch's end, or take its weights alone by `Restart(..)`",
-        ));
+        .help("give a checkpoint of an epoch's end, or take its weights alone by `Restart(..)`"));
     }
     let epochs = checkpoint.number("epoch").ok_or_else(|| {
         Failure::mistake(format!(
