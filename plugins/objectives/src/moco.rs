@@ -20,7 +20,7 @@ use smallfry::{
     encoder::ImageBatch,
     nn::optimizer::average,
     objective::{Buffer, Learner, Moment, Outcome, Setup},
-    operation::{info_nce, normalise},
+    operation::{info_nce, nearest, normalise, soft_nce},
     plugin,
     tensor::{Features, Plain, Traced, import, traced_zero, values},
 };
@@ -46,6 +46,10 @@ plugin! {
         groups: usize = 1,
         /// Projection head: `Simple`, `Deep`, `Dropout`, `Wide` or `None`.
         head: Projection = Projection::Wide,
+        /// Share of an image's label that goes to the keys in the queue most similar to its own, from 0 to below 1.
+        label_smoothing: f64 = 0.0,
+        /// How many keys of the queue that share is spread over.
+        neighbours: usize = 5,
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Objective>, Invalid> {
@@ -63,6 +67,16 @@ plugin! {
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(Invalid::new("temperature", "must be above 0"));
+        }
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return Err(Invalid::new("label_smoothing", "must be from 0 to below 1"));
+        }
+        if self.neighbours == 0 {
+            return Err(Invalid::new("neighbours", "must be at least 1"));
+        }
+        if self.label_smoothing > 0.0 && self.neighbours > self.queue {
+            let reason = format!("are more than the queue's {}", self.queue);
+            return Err(Invalid::new("neighbours", reason));
         }
         Ok(Box::new(self))
     }
@@ -129,6 +143,10 @@ impl Objective for MoCo {
             pending: Vec::new(),
             momentum: self.momentum,
             temperature: self.temperature as f32,
+            smoothing: (self.label_smoothing > 0.0).then_some(Smoothing {
+                share: self.label_smoothing as f32,
+                neighbours: self.neighbours,
+            }),
             groups: self.groups,
         }))
     }
@@ -167,7 +185,43 @@ struct Contrast {
     pending: Vec<Plain<Features>>,
     momentum: f64,
     temperature: f32,
+    smoothing: Option<Smoothing>,
     groups: usize,
+}
+
+/// How labels are spread.
+#[derive(Clone, Copy, Debug)]
+struct Smoothing {
+    share: f32,
+    neighbours: usize,
+}
+
+impl Smoothing {
+    /// For each key, `[batch, width]`, the sum of its candidates, each times its share of the label: the key itself and
+    /// those in the queue that are most similar to it.
+    fn target(self, keys: &Plain<Features>, queue: &Queue) -> Plain<Features> {
+        let shape = *keys.shape();
+        let (width, count) = (shape.1, self.neighbours);
+        let places = nearest(keys, queue.keys(), count);
+        let candidates = values(queue.keys());
+        let each = self.share / count as f32;
+        let mut target: Vec<f32> = values(keys)
+            .iter()
+            .map(|v| (1.0 - self.share) * v)
+            .collect();
+        for (target, places) in target
+            .chunks_exact_mut(width)
+            .zip(places.chunks_exact(count))
+        {
+            for &place in places {
+                let candidate = &candidates[place * width..(place + 1) * width];
+                for (target, value) in target.iter_mut().zip(candidate) {
+                    *target += each * value;
+                }
+            }
+        }
+        import(target, shape)
+    }
 }
 
 impl Contrast {
@@ -188,7 +242,14 @@ impl Contrast {
         let (mut acc1, mut acc5) = (0.0, 0.0);
         for (query, keys) in queries.into_iter().zip(keys.chunks(size * width)) {
             let keys = import(keys.to_vec(), (size, width));
-            let part = info_nce(query, keys, self.queue.keys(), self.temperature);
+            let queue = self.queue.keys();
+            let part = match self.smoothing {
+                None => info_nce(query, keys, queue, self.temperature),
+                Some(smoothing) => {
+                    let target = smoothing.target(&keys, &self.queue);
+                    soft_nce(query, &keys, &target, queue, self.temperature)
+                }
+            };
             acc1 += part.accuracy(1) / count;
             acc5 += part.accuracy(5) / count;
             loss = loss + part.loss;
@@ -343,6 +404,25 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_spread_over_the_keys_most_similar_to_the_images_own() {
+        let mut queue = Queue::new(4, 2, 1);
+        queue.push(&import(
+            vec![1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.8, 0.6],
+            (4, 2),
+        ));
+        let smoothing = Smoothing {
+            share: 0.5,
+            neighbours: 2,
+        };
+        let keys = import(vec![0.6, 0.8, -1.0, 0.0], (2, 2));
+        // The first is nearest to (0.8, 0.6), by 0.96, and (0, 1), by 0.8; the second to (−1, 0) and (0, 1).
+        let target = values(&smoothing.target(&keys, &queue)).into_owned();
+        for (target, expected) in target.iter().zip([0.5, 0.8, -0.75, 0.25]) {
+            assert!((target - expected).abs() < 1e-6, "{target} for {expected}");
+        }
+    }
+
+    #[test]
     fn impossible_values_are_named() {
         let context = Context {
             folder: Path::new("."),
@@ -358,5 +438,11 @@ mod tests {
         assert_eq!(fault(|moco| moco.momentum = 1.001), Some("momentum"));
         assert_eq!(fault(|moco| moco.momentum = f64::NAN), Some("momentum"));
         assert_eq!(fault(|moco| moco.temperature = 0.0), Some("temperature"));
+        let smoothing = Some("label_smoothing");
+        assert_eq!(fault(|moco| moco.label_smoothing = 1.0), smoothing);
+        assert_eq!(fault(|moco| moco.label_smoothing = -0.1), smoothing);
+        assert_eq!(fault(|moco| moco.neighbours = 0), Some("neighbours"));
+        let more = |moco: &mut MoCo| (moco.neighbours, moco.label_smoothing) = (65_537, 0.1);
+        assert_eq!(fault(more), Some("neighbours"));
     }
 }
