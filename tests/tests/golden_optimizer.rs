@@ -27,6 +27,9 @@ use smallfry_tests::golden::{Fill, Reference, floats};
 
 const FILE: &str = "golden/g7_optim/optim.json";
 
+/// SEED's schedule by steps, of a batch of 256.
+const SEED_STEP: &str = "LinearWarmup(start: 1.0, then: Step(milestones: [120, 160]))";
+
 fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
     let context = Context {
         folder: Path::new("."),
@@ -71,6 +74,30 @@ fn learning_rates_are_those_of_the_reference() {
             "transfer_finetune_step",
             100,
             "Step(milestones: [60, 80], factor: 0.2)",
+        ),
+        ("seed_single_process_cosine", 200, "LinearWarmup(start: 1.0)"),
+        ("seed_single_process_step", 200, SEED_STEP),
+        ("seed_distributed_batch256_cosine", 200, "LinearWarmup(start: 1.0)"),
+        ("seed_distributed_batch256_step", 200, SEED_STEP),
+        (
+            "seed_distributed_batch512_cosine",
+            200,
+            "LinearWarmup(start: 1.0, peak: 2.0)",
+        ),
+        (
+            "seed_distributed_batch512_step",
+            200,
+            "LinearWarmup(start: 1.0, peak: 2.0, then: Step(milestones: [120, 160]))",
+        ),
+        (
+            "seed_distributed_batch2048_cosine",
+            200,
+            "LinearWarmup(start: 1.0, peak: 8.0)",
+        ),
+        (
+            "seed_distributed_batch2048_step",
+            200,
+            "LinearWarmup(start: 1.0, peak: 8.0, then: Step(milestones: [120, 160]))",
         ),
     ] {
         let case = &file["schedules"][name];

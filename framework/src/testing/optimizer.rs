@@ -6,7 +6,10 @@ use smallfry_nn::{
     network::{Role, Spec},
 };
 
-use crate::{Optimizer, Schedule};
+use crate::{Optimizer, Schedule, schedule::Progress};
+
+/// Steps of an epoch in the checks of schedules.
+const STEPS: usize = 3;
 
 /// What is wrong with `optimizer`: a step must go down along the gradient, and its state must be of the right size.
 pub fn optimizer_faults(optimizer: &dyn Optimizer) -> Vec<String> {
@@ -60,6 +63,23 @@ pub fn schedule_faults(schedule: &dyn Schedule) -> Vec<String> {
             }
             if factor.to_bits() != schedule.factor(epoch, epochs).to_bits() {
                 faults.push(format!("its factor in epoch {epoch} of {epochs} changes"));
+            }
+            for step in 0..STEPS {
+                let progress = Progress {
+                    epoch,
+                    epochs,
+                    step,
+                    steps: STEPS,
+                };
+                let within = schedule.factor_at(progress);
+                if !(within.is_finite() && within >= 0.0) {
+                    faults.push(format!("its factor at {progress:?} is {within}"));
+                }
+                if step == 0 && within.to_bits() != factor.to_bits() {
+                    faults.push(format!(
+                        "its factor is {factor} in epoch {epoch} of {epochs}, but {within} at the epoch's first step"
+                    ));
+                }
             }
         }
     }
