@@ -9,6 +9,7 @@ pub mod cifar;
 mod file;
 pub mod folder;
 pub mod idx;
+pub mod tsv;
 
 /// Why a sample could not be read; names the file and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

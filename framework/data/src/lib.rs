@@ -4,6 +4,7 @@
 //! Everything random takes a [`random::Random`] keyed by what it is for, so that the bytes of a batch depend on the
 //! seed and never on threads or on what was loaded before.
 
+pub mod base64;
 mod buffer;
 pub mod dataset;
 pub mod decode;

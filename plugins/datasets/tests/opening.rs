@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use smallfry::{Context, DataSet, data::Dataset, registry};
+use smallfry::{
+    Context, DataSet,
+    data::{Dataset, base64},
+    registry,
+};
 use smallfry_datasets as _; // links the plugins
 
 /// Opens the set that is written as `text` relative to `folder`.
@@ -66,6 +70,8 @@ fn a_refusal_names_the_parameter_that_leads_to_the_file() {
         "Cifar10(path: \"none\")",
         "Cifar100(path: \"none\")",
         "ImageFolder(path: \"none\")",
+        "ImageFiles(path: \"none\")",
+        "TSV(path: \"none\")",
     ] {
         let (field, reason) = open(folder.path(), text).err().unwrap();
         assert_eq!(field, "path", "{text}");
@@ -106,5 +112,31 @@ fn a_folder_of_images_reads_the_same_with_and_without_its_cache() {
         for _ in 0..2 {
             assert_eq!(sets[1].load(sample).unwrap(), first);
         }
+    }
+}
+
+/// The same photographs from a folder, from a folder without classes, and from a tab-separated file.
+#[test]
+fn a_tab_separated_file_holds_the_photographs_it_was_made_of() {
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/photos/train");
+    let set = open(&photos, "ImageFolder(path: \".\")").unwrap();
+    let files = open(&photos, "ImageFiles(path: \".\")").unwrap();
+    assert_eq!((files.len(), files.label(0)), (set.len(), None));
+    let mut lines = Vec::new();
+    for sample in 0..10 {
+        lines.extend(format!("{}\t{}\t", set.name(sample), set.label(sample).unwrap()).bytes());
+        let file = fs::read(photos.join(set.name(sample))).unwrap();
+        base64::encode(&file, &mut lines);
+        lines.push(b'\n');
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("photos.tsv"), lines).unwrap();
+    let tsv = open(folder.path(), "TSV(path: \"photos.tsv\")").unwrap();
+    assert_eq!(tsv.len(), 10);
+    for sample in [9, 0, 4, 9] {
+        assert_eq!(tsv.load(sample).unwrap(), set.load(sample).unwrap());
+        assert_eq!(tsv.load(sample).unwrap(), files.load(sample).unwrap());
+        assert_eq!(tsv.label(sample), set.label(sample));
+        assert!(tsv.name(sample).ends_with(&set.name(sample)));
     }
 }

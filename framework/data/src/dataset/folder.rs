@@ -1,4 +1,4 @@
-//! A folder of class folders of image files.
+//! A folder of class folders of image files, or of image files without classes.
 //!
 //! Classes and files are sorted by name, as in torchvision's `ImageFolder`, so that labels and sample numbers are the
 //! same on every machine. Only the names decide what belongs to the set; whether a file is an image shows when it is
@@ -22,21 +22,22 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp
 /// Levels of folders below a class folder that are searched.
 const DEEPEST: usize = 32;
 
-/// Images in one folder a class.
+/// Images in one folder a class, or without classes.
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
-    /// Path below the root and label of each sample.
+    /// Path below the root and label of each sample; the labels say nothing where there are no classes.
     samples: Vec<(PathBuf, u32)>,
     orientation: Orientation,
 }
 
 impl ImageFolder {
-    /// Lists the images of a folder: every folder in it is a class, every image file in or below that a sample.
+    /// Lists the images of a folder: every folder in it is a class, every image file in or below that a sample. A
+    /// folder that holds images and no folders is a set without classes.
     ///
     /// # Errors
-    /// The folder is missing, has no class folders, or a class has no images.
+    /// The folder is missing, has neither class folders nor images, or a class has no images.
     pub fn open(root: &Path, orientation: Orientation) -> Result<Self, OpenError> {
         let fail = |path: &Path, reason: String, remedy| OpenError {
             name: path.display().to_string(),
@@ -49,11 +50,12 @@ impl ImageFolder {
             .collect();
         folders.sort();
         if folders.is_empty() {
-            return Err(fail(
-                root,
-                "holds no class folders".into(),
-                "put the images of each class into a folder of its own in it",
-            ));
+            let flat = Self::without_classes(root, orientation);
+            return flat.map_err(|error| OpenError {
+                reason: "holds neither class folders nor images".into(),
+                remedy: "put the images of each class into a folder of its own in it",
+                ..error
+            });
         }
         let mut classes = Vec::with_capacity(folders.len());
         let mut samples = Vec::new();
@@ -80,6 +82,30 @@ impl ImageFolder {
             root: root.into(),
             classes,
             samples,
+            orientation,
+        })
+    }
+
+    /// Lists every image file in and below a folder, sorted by path; there are no classes.
+    ///
+    /// # Errors
+    /// The folder is missing or has no images.
+    pub fn without_classes(root: &Path, orientation: Orientation) -> Result<Self, OpenError> {
+        let mut files = Vec::new();
+        list(root, DEEPEST, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(OpenError {
+                name: root.display().to_string(),
+                reason: format!("holds no images ({})", EXTENSIONS.join(", ")),
+                remedy: "give the path of a folder with image files in or below it",
+            });
+        }
+        let below = |file: PathBuf| (file.strip_prefix(root).unwrap_or(&file).to_path_buf(), 0);
+        Ok(Self {
+            root: root.into(),
+            classes: Vec::new(),
+            samples: files.into_iter().map(below).collect(),
             orientation,
         })
     }
@@ -131,7 +157,7 @@ impl Dataset for ImageFolder {
     }
 
     fn label(&self, sample: usize) -> Option<u32> {
-        Some(self.samples[sample].1)
+        (!self.classes.is_empty()).then(|| self.samples[sample].1)
     }
 
     fn name(&self, sample: usize) -> String {

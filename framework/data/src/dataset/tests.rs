@@ -199,7 +199,39 @@ fn folders_are_sorted_and_searched_below() {
         "{empty}"
     );
     let none = ImageFolder::open(&root.path().join("c"), Orientation::AsStored).unwrap_err();
-    assert!(none.to_string().contains("no class folders"));
+    assert!(
+        none.to_string()
+            .contains("neither class folders nor images")
+    );
     let missing = ImageFolder::open(&root.path().join("d"), Orientation::AsStored).unwrap_err();
     assert!(missing.to_string().contains("does not exist"));
+}
+
+#[test]
+fn a_folder_without_class_folders_is_a_set_without_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let file = encode::jpeg(&Image::black(2, 2));
+    for name in ["b.jpg", "a.JPG", "notes.txt"] {
+        fs::write(root.join(name), &file).unwrap();
+    }
+    let names = |set: &ImageFolder| (0..set.len()).map(|i| set.name(i)).collect::<Vec<_>>();
+    let flat = ImageFolder::open(root, Orientation::AsStored).unwrap();
+    assert_eq!(names(&flat), ["a.JPG", "b.jpg"]);
+    assert_eq!((flat.classes().len(), flat.label(0)), (0, None));
+    assert!(flat.load(1).is_ok());
+
+    // Folders that are no classes, and some without images.
+    fs::create_dir_all(root.join("2024/may/empty")).unwrap();
+    fs::write(root.join("2024/may/c.png"), &file).unwrap();
+    fs::write(root.join("2024/d.png"), &file).unwrap();
+    let all = ImageFolder::without_classes(root, Orientation::AsStored).unwrap();
+    assert_eq!(
+        names(&all),
+        ["2024/d.png", "2024/may/c.png", "a.JPG", "b.jpg"]
+    );
+    assert_eq!((all.classes().len(), all.label(3)), (0, None));
+    let empty = root.join("2024/may/empty");
+    let none = ImageFolder::without_classes(&empty, Orientation::AsStored).unwrap_err();
+    assert!(none.reason.contains("holds no images"), "{none}");
 }
