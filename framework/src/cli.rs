@@ -5,6 +5,7 @@
 //! bad file, 130 stopped.
 
 mod check;
+mod compare;
 mod convert;
 mod describe;
 mod list;
@@ -94,6 +95,15 @@ enum Verb {
     },
     /// Kill runs of an experiment at random moments, and see that they come to the same
     VerifyResume(verify_resume::Arguments),
+    /// Compare runs: what differs in their settings, then their numbers
+    Compare {
+        /// The runs' folders, such as `runs/quickstart`; differences are to the first
+        #[arg(required = true, num_args = 2.., value_name = "RUN")]
+        folders: Vec<PathBuf>,
+        /// Print the comparison as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the report of a run again
     Report {
         /// The run's folder, such as `runs/quickstart`
@@ -197,6 +207,7 @@ fn act(verb: Verb) -> Result<String, Refusal> {
         Verb::Convert(arguments) => convert::convert(arguments),
         Verb::Replay { folder } => replay::replay(&folder),
         Verb::VerifyResume(arguments) => verify_resume::verify_resume(&arguments),
+        Verb::Compare { folders, json } => compare::compare(&folders, json),
         Verb::Report { folder } => {
             let page = crate::report::report(&folder)?;
             Ok(format!("{}\n", page.display()))

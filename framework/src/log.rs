@@ -14,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    events::Events,
     failure::{Failure, disk},
     run::change::Change,
 };
@@ -119,6 +120,7 @@ pub struct Timing {
 pub struct Log {
     path: PathBuf,
     file: File,
+    events: Option<Events>,
 }
 
 /// What a line says about its place; every kind of line has these fields or lacks the epoch.
@@ -154,7 +156,13 @@ impl Log {
         Ok(Self {
             path: path.to_owned(),
             file,
+            events: None,
         })
+    }
+
+    /// Shows every line appended from now on in `events` too.
+    pub fn follow(&mut self, events: &Events) {
+        self.events = Some(events.clone());
     }
 
     /// Appends a line; it is whole or, after a kill, cut short and dropped by [`rewind`].
@@ -166,7 +174,14 @@ impl Log {
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
-            .map_err(|error| disk("write", &self.path, &error))
+            .map_err(|error| disk("write", &self.path, &error))?;
+        match &self.events {
+            Some(events) => {
+                let line = serde_json::to_value(line).expect("log lines are plain data");
+                events.append(&line)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Makes everything appended so far durable.

@@ -51,6 +51,7 @@ fn a_run_leaves_everything_behind() {
         [
             ".lock",
             "checkpoints",
+            "events",
             "experiment.ron",
             "log.jsonl",
             "receipt.json",

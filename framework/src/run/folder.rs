@@ -26,7 +26,7 @@ const FILES: [&str; 7] = [
     "receipt.json",
     "report.html",
 ];
-const FOLDERS: [&str; 3] = ["checkpoints", "failure", "samples"];
+const FOLDERS: [&str; 4] = ["checkpoints", crate::events::FOLDER, "failure", "samples"];
 
 /// A locked run folder.
 #[derive(Debug)]

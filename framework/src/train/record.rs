@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::cadence::{Best, Keep, Save};
 use crate::{
     checkpoint::{Checkpoint, Mark, Store},
+    events::Events,
     failure::Failure,
     log::{self, Entry, Log, Timing},
     plan::Pretrain,
@@ -27,7 +28,7 @@ pub(super) struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// Opens the logs.
+    /// Opens the logs, cut back already, and makes the event files follow them.
     ///
     /// # Errors
     /// They cannot be opened.
@@ -36,14 +37,19 @@ impl<'a> Recorder<'a> {
         folder: &'a RunFolder,
         store: &'a Store,
     ) -> Result<Self, Failure> {
+        let mut log = Log::open(&folder.path("log.jsonl"))?;
+        let mut timings = Log::open(&folder.path("timings.jsonl"))?;
+        let events = Events::open(folder.root(), &stage.name)?;
+        log.follow(&events);
+        timings.follow(&events);
         Ok(Self {
             stage: &stage.name,
             save: &stage.save,
             keep: &stage.keep,
             folder,
             store,
-            log: Log::open(&folder.path("log.jsonl"))?,
-            timings: Log::open(&folder.path("timings.jsonl"))?,
+            log,
+            timings,
             saved: Instant::now(),
         })
     }

@@ -3,6 +3,8 @@
 //! A message is a sequence of fields in any order, each a number, a wire type and a value; a nested message stands
 //! behind its length. Field numbers are those of `onnx.proto3`, and unlike names they are what makes the format.
 
+use crate::protobuf::Message;
+
 /// Element types, as ONNX numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
@@ -91,7 +93,7 @@ impl Model {
             entry.text(2, value);
             model.message(14, entry);
         }
-        model.0
+        model.finish()
     }
 
     fn graph(&self) -> Message {
@@ -181,66 +183,9 @@ impl Port {
     }
 }
 
-/// A message under construction.
-#[derive(Debug, Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
-    fn variable(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn tag(&mut self, field: u64, wire_type: u64) {
-        self.variable(field << 3 | wire_type);
-    }
-
-    fn integer(&mut self, field: u64, value: u64) {
-        self.tag(field, 0);
-        self.variable(value);
-    }
-
-    fn single(&mut self, field: u64, value: f32) {
-        self.tag(field, 5);
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.tag(field, 2);
-        self.variable(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn text(&mut self, field: u64, text: &str) {
-        self.bytes(field, text.as_bytes());
-    }
-
-    fn message(&mut self, field: u64, message: Message) {
-        self.bytes(field, &message.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_take_seven_bits_a_byte() {
-        let mut message = Message::default();
-        message.integer(1, 150);
-        assert_eq!(message.0, [0x08, 0x96, 0x01]);
-        let mut negative = Message::default();
-        negative.integer(3, -1i64 as u64);
-        assert_eq!(negative.0.len(), 11);
-        assert_eq!(negative.0[10], 1);
-    }
 
     #[test]
     fn a_node_is_its_fields_in_order() {
@@ -251,7 +196,7 @@ mod tests {
             attributes: vec![("a", Attribute::Float(1.0))],
         };
         assert_eq!(
-            node.message().0,
+            node.message().finish(),
             [
                 0x0a, 1, b'x', // input
                 0x12, 1, b'y', // output
