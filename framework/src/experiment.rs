@@ -6,6 +6,7 @@
 
 mod evaluate;
 mod fields;
+mod health;
 mod layout;
 mod pretrain;
 mod views;

@@ -67,6 +67,24 @@ pub enum Entry {
         /// The parameters.
         changes: Vec<Change>,
     },
+    /// The evaluated encoder was measured; the line of the epoch follows.
+    Health {
+        /// Name of the stage.
+        stage: String,
+        /// Epochs done; 0 before the first.
+        epoch: usize,
+        /// Optimiser steps so far, over all epochs.
+        step: u64,
+        /// Images that were measured.
+        images: usize,
+        /// Width of their features.
+        width: usize,
+        /// Why the encoder is taken for collapsed; none where it is not.
+        collapse: Option<String>,
+        /// The figures by name; those that are no number are null.
+        #[serde(flatten)]
+        measures: Measures,
+    },
     /// An epoch is done.
     Epoch {
         /// Name of the stage.
@@ -113,6 +131,9 @@ pub struct Timing {
     pub waiting: f64,
     /// Time to write the checkpoint in seconds.
     pub checkpoint_seconds: f64,
+    /// Time to measure the encoder's health in seconds, which is not part of the epoch's length.
+    #[serde(default)]
+    pub health_seconds: f64,
 }
 
 /// A file of JSON lines that is being written.

@@ -140,6 +140,12 @@ pub trait Learner {
         None
     }
 
+    /// Batches whose keys its queue holds: how old the oldest key is that images are compared with. None where there is
+    /// no queue.
+    fn queue_batches(&self) -> Option<usize> {
+        None
+    }
+
     /// State beside the encoders, such as a queue, to save.
     fn buffers(&self) -> Vec<Buffer>;
 

@@ -10,7 +10,10 @@ use crate::{
     Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
     registry::Built,
     source::{Site, Source},
-    train::cadence::{Keep, Save},
+    train::{
+        cadence::{Keep, Save},
+        health::Health,
+    },
 };
 
 /// A whole experiment file.
@@ -32,6 +35,10 @@ pub struct Plan {
 }
 
 /// One part of an experiment.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an experiment has a handful of stages"
+)]
 pub enum Stage {
     /// Training without labels.
     Pretrain(Pretrain),
@@ -79,6 +86,8 @@ pub struct Pretrain {
     pub save: Save,
     /// Which of the checkpoints at the ends of epochs stay.
     pub keep: Keep,
+    /// What is measured of the evaluated encoder between epochs; nothing where none.
+    pub health: Option<Health>,
     /// Where the stage stands in its file.
     pub site: Site,
 }

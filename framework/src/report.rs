@@ -6,6 +6,7 @@
 
 mod chart;
 mod curves;
+mod health;
 mod page;
 mod pictures;
 mod scores;

@@ -9,6 +9,7 @@ mod before;
 pub mod cadence;
 mod capture;
 mod epochs;
+pub mod health;
 pub mod initial;
 mod machine;
 pub mod meter;
@@ -96,6 +97,8 @@ pub struct Training<'a> {
     pub config: String,
     /// What it starts from; random weights where none.
     pub initial: Option<Start>,
+    /// Data sets that only its health is measured on.
+    pub health: health::Sets,
 }
 
 impl Training<'_> {

@@ -491,6 +491,7 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
             minutes: None,
         },
         keep: Keep::last(shape.keep),
+        health: None,
         site: Site::nowhere(),
     };
     Plan {

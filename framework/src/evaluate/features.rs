@@ -101,7 +101,7 @@ impl Images {
     }
 
     /// The readable samples among `samples`, resized, cropped and normalised, and their labels.
-    fn load(
+    pub(crate) fn load(
         &self,
         set: &dyn Dataset,
         samples: Range<usize>,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     Stages,
     fields::{Fields, Reader},
-    layout, views,
+    health, layout, views,
 };
 use crate::{
     plan::{Extent, Initial, Origin, Pretrain, Stage, StepRule},
@@ -39,8 +39,10 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         fields.refuse("save", reason);
     }
     let keep = keep(&mut fields);
+    let health = health::read(&mut fields);
     fields.finish();
     let ((views, written), joint) = (views?, joint?);
+    let (health, written_health) = health?;
     let stage = Pretrain {
         name,
         data: data?,
@@ -56,6 +58,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         step,
         save,
         keep,
+        health,
         site,
     };
     let clip = (step.clip).map_or("None".to_owned(), |clip| format!("{clip:?}"));
@@ -79,6 +82,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         ("clip", clip),
         ("save", written_save(&stage.save)),
         ("keep", stage.keep.to_string()),
+        ("health", written_health),
     ]);
     Some((Stage::Pretrain(stage), layout::block("Pretrain", &lines)))
 }

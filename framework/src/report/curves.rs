@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     chart::{Chart, Line},
+    health,
     text::{escape, number},
 };
 use crate::log::{Entry, Measures, Timing};
@@ -37,6 +38,7 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
     let done = moments.iter().filter(|m| m.whole).count();
     let mut charts = vec![loss(&moments, *chance_loss)];
     charts.extend(measures(&moments));
+    charts.extend(health::charts(log, name));
     charts.push(rate(&moments));
     charts.extend(speed(timings, name));
     let last = moments.iter().rev().find(|moment| moment.whole);
@@ -63,14 +65,15 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
         .collect();
     let figures: String = charts.iter().map(Chart::figure).collect();
     format!(
-        "<section><h2>Training <em>{}</em></h2><dl class=\"facts\">{facts}</dl><div class=\"charts\">{figures}</div></section>",
-        escape(name)
+        "<section><h2>Training <em>{}</em></h2><dl class=\"facts\">{facts}</dl>{}<div class=\"charts\">{figures}</div></section>",
+        escape(name),
+        health::verdict(log, name)
     )
 }
 
 fn moment<'a>(entry: &'a Entry, name: &str, steps_per_epoch: usize) -> Option<Moment<'a>> {
     let (stage, step, loss, lr, measures, whole) = match entry {
-        Entry::Start { .. } | Entry::Change { .. } => return None,
+        Entry::Start { .. } | Entry::Change { .. } | Entry::Health { .. } => return None,
         Entry::Step {
             stage,
             step,

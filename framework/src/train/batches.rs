@@ -100,6 +100,11 @@ impl Batches {
         batches.take(count).collect()
     }
 
+    /// The data set.
+    pub fn data(&self) -> &Arc<dyn Dataset> {
+        &self.data
+    }
+
     /// The name of a sample.
     pub fn name(&self, sample: usize) -> String {
         self.data.name(sample)

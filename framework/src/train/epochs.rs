@@ -6,6 +6,7 @@ use super::{
     Training, Workplace,
     batches::Batches,
     capture::Place,
+    health::Monitor,
     machine::{Machine, Stopped},
     meter::{Clock, Meter, Tally},
     record::Recorder,
@@ -42,6 +43,12 @@ impl Training<'_> {
             steps * self.stage.epochs as u64,
             self.steps_at(begin),
         );
+        let mut monitor = Monitor::new(self, batches.data());
+        if begin == Mark::default()
+            && let Some(monitor) = &mut monitor
+        {
+            monitor.watch(0, None, &*machine.learner, recorder, workplace)?;
+        }
         let mut first = begin.batch;
         for epoch in begin.epoch..self.stage.epochs {
             let mut clock = Clock::start();
@@ -66,7 +73,13 @@ impl Training<'_> {
                 images_per_second: clock.images_per_second(),
                 waiting: clock.waiting_share(),
                 checkpoint_seconds: 0.0,
+                health_seconds: 0.0,
             };
+            if let Some(monitor) = &mut monitor {
+                let whole = Some(&entry);
+                monitor.watch(epoch + 1, whole, &*machine.learner, recorder, workplace)?;
+                timing.health_seconds = monitor.take_seconds();
+            }
             // The log first: a checkpoint promises that the log holds its epoch.
             recorder.line(&entry)?;
             let writing = Instant::now();

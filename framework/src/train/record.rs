@@ -147,6 +147,11 @@ pub(super) fn best_epoch(
     let figures = entries.iter().filter_map(|entry| match entry {
         Entry::Epoch {
             stage: of, epoch, ..
+        }
+        | Entry::Health {
+            stage: of,
+            epoch: epoch @ 1..,
+            ..
         } if of == stage => Some((*epoch, entry.figure(best.figure())?)),
         _ => None,
     });

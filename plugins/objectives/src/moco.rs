@@ -140,6 +140,7 @@ impl Objective for MoCo {
             query,
             key,
             queue: Queue::new(self.queue, self.dim, setup.seed),
+            queue_batches: self.queue / setup.batch,
             pending: Vec::new(),
             momentum: self.momentum,
             temperature: self.temperature as f32,
@@ -181,6 +182,8 @@ struct Contrast {
     query: Box<dyn Encoder>,
     key: Box<dyn Encoder>,
     queue: Queue,
+    /// Batches whose keys the queue holds.
+    queue_batches: usize,
     /// Keys of the step at hand, a batch each: they enter the queue after it.
     pending: Vec<Plain<Features>>,
     momentum: f64,
@@ -322,6 +325,10 @@ impl Learner for Contrast {
     fn chance_loss(&self) -> Option<f64> {
         let negatives = self.queue.keys().shape().0;
         Some((1.0 + negatives as f64).ln())
+    }
+
+    fn queue_batches(&self) -> Option<usize> {
+        Some(self.queue_batches)
     }
 
     fn buffers(&self) -> Vec<Buffer> {
