@@ -19,7 +19,8 @@ pub(crate) mod sources;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use crate::{
-    checkpoint, evaluate,
+    checkpoint::{self, Mark},
+    evaluate,
     evaluate::Given,
     failure::Failure,
     plan::Plan,
@@ -113,7 +114,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
         receipt.stage(stage.name(), fingerprint);
         write_receipt(&folder, &receipt)?;
         let hash = fingerprint::hash(fingerprint);
-        if done(&results, stage, &hash, &folder)? {
+        if done(&results, stage, &hash, &folder, &options.allow)? {
             display.note(&format!("stage `{}` is done already", stage.name()));
             continue;
         }
@@ -199,6 +200,7 @@ fn done(
     stage: &Prepared,
     hash: &str,
     folder: &RunFolder,
+    allowed: &[String],
 ) -> Result<bool, Failure> {
     if results
         .stage(stage.name())
@@ -210,8 +212,9 @@ fn done(
         Prepared::Evaluate { .. } => Ok(true),
         Prepared::Pretrain { training, .. } => {
             let store = folder.checkpoints(stage.name());
-            let last = store.epochs()?.pop();
-            if last == Some(training.stage.epochs) {
+            let newest = training.newest(&store, allowed)?;
+            let end = Mark::end(training.stage.epochs);
+            if newest.is_some_and(|newest| newest.mark == end && newest.damaged.is_empty()) {
                 store.prepare()?;
                 store.prune(&training.stage.keep, training.best(folder)?)?;
                 return Ok(true);

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Checkpoint, Partial, Tensor, Values};
+use super::{Checkpoint, Partial, Tensor, Values, free_space};
 use crate::failure::{Failure, disk};
 
 /// Writes `checkpoint` to `path`, whole or not at all.
@@ -19,9 +19,26 @@ use crate::failure::{Failure, disk};
 /// # Errors
 /// The folder is missing, full or not writable.
 pub fn write(checkpoint: &Checkpoint, path: &Path) -> Result<(), Failure> {
+    let bytes = checkpoint.tensors.values().map(size).sum::<usize>() as u64;
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let free = free_space(folder.unwrap_or(Path::new(".")));
+    // Known beforehand, it does not leave others without room for a while.
+    if let Some(free) = free.filter(|&free| free < bytes) {
+        return Err(Failure::fault(format!(
+            "cannot write {}: it takes {}, {} are free",
+            path.display(),
+            megabytes(bytes),
+            megabytes(free)
+        ))
+        .help("make room, then go on with --resume"));
+    }
     let mut partial = Partial::create(path)?;
     stream(checkpoint, &mut partial).map_err(|error| disk("write", path, &error))?;
     partial.finish()
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 fn stream(checkpoint: &Checkpoint, out: &mut impl Write) -> io::Result<()> {

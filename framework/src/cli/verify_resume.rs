@@ -60,8 +60,13 @@ enum Aim {
 enum End {
     /// By itself: it was faster.
     Finished,
-    /// Killed, after this time.
-    Killed(Duration),
+    /// Killed.
+    Killed {
+        /// How long it had run.
+        after: Duration,
+        /// Whether a checkpoint was half-written.
+        writing: bool,
+    },
 }
 
 /// Runs of one experiment.
@@ -114,22 +119,22 @@ impl Trial<'_> {
         let (mut done, mut inside, mut runs, mut lost) = (0, 0, 1, Vec::new());
         while done < kills {
             let before = self.newest()?;
+            let left = self.writing();
             let child = self.start("killed", &saves)?;
             let mut random = Random::new(&[seed, u64::from(done), runs]);
             let aim = match random.below(2) {
                 0 => Aim::Time(length.mul_f64(random.below(1 << 20) as f64 / f64::from(1 << 20))),
                 _ => Aim::Save(random.below(PASSED)),
             };
-            match self.end(child, &aim)? {
+            match self.end(child, &aim, left)? {
                 End::Finished => {
                     self.compare(&expected)?;
                     let folder = self.root.join("killed");
                     fs::remove_dir_all(&folder).map_err(|error| disk("remove", &folder, &error))?;
                     runs += 1;
                 }
-                End::Killed(after) => {
+                End::Killed { after, writing } => {
                     done += 1;
-                    let writing = self.writing("killed").is_some();
                     inside += usize::from(writing);
                     let now = self.newest()?;
                     let pairs = now.iter().zip(&before);
@@ -210,11 +215,11 @@ impl Trial<'_> {
         ))
     }
 
-    /// Kills a run at the moment aimed at, unless it is faster.
-    fn end(&self, mut child: Child, aim: &Aim) -> Result<End, Failure> {
+    /// Kills a run at the moment aimed at, unless it is faster. `left` is what the kill before left half-written.
+    fn end(&self, mut child: Child, aim: &Aim, left: Option<PathBuf>) -> Result<End, Failure> {
         let failed = |error| Failure::fault(format!("cannot wait for a run: {error}"));
         let begin = Instant::now();
-        let (mut last, mut passed) = (None, 0);
+        let (mut last, mut passed, mut removed) = (left.clone(), 0, left.is_none());
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 return match status.success() {
@@ -222,16 +227,15 @@ impl Trial<'_> {
                     false => Err(self.failed("killed", &status.to_string())),
                 };
             }
+            let file = self.writing();
+            removed |= file != left;
+            if file.is_some() && file != last {
+                passed += 1;
+            }
+            last = file;
             let now = match aim {
                 Aim::Time(time) => begin.elapsed() >= *time,
-                Aim::Save(saves) => {
-                    let file = self.writing("killed");
-                    if file.is_some() && file != last {
-                        passed += 1;
-                    }
-                    last = file;
-                    passed > *saves
-                }
+                Aim::Save(saves) => passed > *saves,
             };
             if now {
                 child.kill().map_err(failed)?;
@@ -239,17 +243,20 @@ impl Trial<'_> {
                 // It may have come to its end just before.
                 return Ok(match status.success() {
                     true => End::Finished,
-                    false => End::Killed(begin.elapsed()),
+                    false => End::Killed {
+                        after: begin.elapsed(),
+                        writing: removed && self.writing().is_some(),
+                    },
                 });
             }
             thread::sleep(GLANCE);
         }
     }
 
-    /// A checkpoint that is half-written.
-    fn writing(&self, run: &str) -> Option<PathBuf> {
+    /// A checkpoint of the killed run that is half-written.
+    fn writing(&self) -> Option<PathBuf> {
         self.trained.iter().find_map(|stage| {
-            let folder = self.folder(run).join("checkpoints").join(stage);
+            let folder = self.folder("killed").join("checkpoints").join(stage);
             let mut files = fs::read_dir(folder).ok()?.flatten();
             let partial = |path: &Path| path.extension().is_some_and(|end| end == "partial");
             files.find_map(|file| Some(file.path()).filter(|path| partial(path)))

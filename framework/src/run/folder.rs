@@ -138,8 +138,9 @@ impl RunFolder {
     /// Writes a file of the folder, whole or not at all.
     ///
     /// # Errors
-    /// The folder is full or not writable.
+    /// The folder is full, not writable, or no longer this run's.
     pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        self.check_owned()?;
         write_atomically(&self.path(name), text.as_bytes())
     }
 

@@ -18,6 +18,7 @@ use crate::{
     log::{Entry, Timing},
     report,
     run::progress::Standing,
+    schedule::Progress,
 };
 
 /// Lines of `log.jsonl` in an epoch, beside the one at its end.
@@ -87,10 +88,11 @@ impl Training<'_> {
             recorder.save(&self.capture(machine, end, None), end)?;
             timing.checkpoint_seconds = writing.elapsed().as_secs_f64();
             recorder.timing(&timing)?;
-            report::write(workplace.folder.root())
+            (workplace.folder.check_owned())
+                .and_then(|()| report::write(workplace.folder.root()))
                 .map_err(|failure| recorder.remaining(failure))?;
             if epoch == begin.epoch
-                && let Some(note) = recorder.missing_figure(&entry)
+                && let Some(note) = recorder.missing_figure()?
             {
                 workplace.note(note);
             }
@@ -118,16 +120,16 @@ impl Training<'_> {
         workplace: &Workplace,
     ) -> Result<Entry, Failure> {
         let (epoch, steps) = (begin.epoch, self.steps_per_epoch());
-        let rate = self.stage.optimizer.plugin.rate()
-            * self.stage.schedule.plugin.factor(epoch, self.stage.epochs);
         let mut standing = Standing {
             epoch: epoch + 1,
             epochs: self.stage.epochs,
-            lr: rate,
+            lr: self.rate(epoch, steps - 1),
             ..Standing::default()
         };
         let accumulate = self.stage.step.accumulate;
         for index in begin.batch / accumulate..steps {
+            let rate = self.rate(epoch, index);
+            standing.lr = rate;
             let place = Place {
                 epoch,
                 step: (epoch * steps + index) as u64,
@@ -194,11 +196,23 @@ impl Training<'_> {
             stage: self.stage.name.clone(),
             epoch: epoch + 1,
             step: ((epoch + 1) * steps) as u64,
-            lr: rate,
+            lr: standing.lr,
             loss: tally.whole.loss(),
             replaced: tally.replaced,
             measures: tally.whole.measures(),
         })
+    }
+
+    /// The learning rate of step `step` of an epoch.
+    fn rate(&self, epoch: usize, step: usize) -> f64 {
+        let progress = Progress {
+            epoch,
+            epochs: self.stage.epochs,
+            step,
+            steps: self.steps_per_epoch(),
+        };
+        let factor = self.stage.schedule.plugin.factor_at(progress);
+        self.stage.optimizer.plugin.rate() * factor
     }
 
     /// Steps from one line of the log to the next within an epoch.

@@ -93,16 +93,19 @@ impl<'a> Recorder<'a> {
         appended.map_err(|failure| self.remaining(failure))
     }
 
-    /// What to tell the user if the best epoch is to be kept but the line `entry` lacks the figure that decides.
-    pub fn missing_figure(&self, entry: &Entry) -> Option<String> {
-        let figure = self.keep.best.as_ref()?.figure();
-        match entry.figure(figure) {
-            Some(_) => None,
-            None => Some(format!(
-                "stage `{}` has no figure `{figure}` in its epoch's line of log.jsonl, so no best epoch is kept",
+    /// What to tell the user if the best epoch is to be kept but no line of the log has the figure that decides.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn missing_figure(&self) -> Result<Option<String>, Failure> {
+        Ok(match (&self.keep.best, self.best()?) {
+            (Some(best), None) => Some(format!(
+                "log.jsonl has no figure `{}` of stage `{}`, so no best epoch is kept",
+                best.figure(),
                 self.stage
             )),
-        }
+            _ => None,
+        })
     }
 
     fn best(&self) -> Result<Option<usize>, Failure> {
