@@ -249,29 +249,6 @@ impl Check {
                 self.open(test);
             }
             (Some(None), Some(data)) if data.classes().is_empty() || data.len() < 4 => {
-                let message = "the metrics of `health` need images with classes, and those of the training are not";
-                let help = "give it labelled images by `train` and `test`".to_owned();
-                self.error(&stage.site, "health", message.to_owned(), Some(help));
-            }
-            _ => {}
-        }
-    }
-
-    /// Opens the sets that the health of `stage` is measured on.
-    fn health(&mut self, stage: &Pretrain, data: Option<&dyn Dataset>) {
-        let Some(health) = &stage.health else {
-            return;
-        };
-        if let Some(held_out) = &health.held_out {
-            self.open(held_out);
-        }
-        let sets = health.labelled.as_ref().map(|labelled| &labelled.sets);
-        match (sets, data) {
-            (Some(Some((train, test))), _) => {
-                self.open(train);
-                self.open(test);
-            }
-            (Some(None), Some(data)) if data.classes().is_empty() || data.len() < 4 => {
                 let message =
                     "the metrics of `health` need images with classes, and those of the training are not";
                 let help = "give it labelled images by `train` and `test`".to_owned();
