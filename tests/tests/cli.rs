@@ -38,8 +38,8 @@ pretrain
   backbone   mobilenetv3_small(width: 1.0, dropout: 0.2)
   objective  MoCo(dim: 128, queue: 8, momentum: 0.999, temperature: 0.1, groups: 1, head: Wide)
   views      2 of 64 × 64 pixels
-  optimizer  SGD(lr: 0.03, momentum: 0.9, weight_decay: 0.0001)
-  schedule   Cosine()
+  optimizer  SGD(lr: 0.03, momentum: 0.9, weight_decay: 0.0001, no_decay: [], nesterov: false)
+  schedule   Cosine(per: Epoch, end: 0.0)
   training   1 epoch of 2 steps, 2 images a step
 ";
     assert_eq!(good(&["check", "good.ron"]), text);

@@ -75,9 +75,17 @@ fn learning_rates_are_those_of_the_reference() {
             100,
             "Step(milestones: [60, 80], factor: 0.2)",
         ),
-        ("seed_single_process_cosine", 200, "LinearWarmup(start: 1.0)"),
+        (
+            "seed_single_process_cosine",
+            200,
+            "LinearWarmup(start: 1.0)",
+        ),
         ("seed_single_process_step", 200, SEED_STEP),
-        ("seed_distributed_batch256_cosine", 200, "LinearWarmup(start: 1.0)"),
+        (
+            "seed_distributed_batch256_cosine",
+            200,
+            "LinearWarmup(start: 1.0)",
+        ),
         ("seed_distributed_batch256_step", 200, SEED_STEP),
         (
             "seed_distributed_batch512_cosine",
