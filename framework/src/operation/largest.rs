@@ -1,5 +1,7 @@
 //! The largest numbers of a sequence and where they stand.
 
+use std::cmp::Ordering;
+
 /// The largest of the numbers given so far, with their places.
 #[derive(Clone, Debug)]
 pub(super) struct Largest {
@@ -20,8 +22,9 @@ impl Largest {
     /// Gives a number, whose place is behind those of all before; what is not a number is smaller than any.
     #[inline]
     pub fn add(&mut self, value: f32, place: usize) {
-        if self.found.len() == self.count && self.found.last().is_none_or(|last| !(value > last.0))
-        {
+        let full = self.found.len() == self.count;
+        let rises = |last: &(f32, usize)| value.partial_cmp(&last.0) == Some(Ordering::Greater);
+        if full && !self.found.last().is_some_and(rises) {
             return;
         }
         let value = if value.is_nan() {
