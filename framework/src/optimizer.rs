@@ -132,11 +132,10 @@ impl Shares {
         });
         match unused {
             None => Ok(()),
-            Some(part) => Err(Invalid::new(
-                field,
-                format!("no trained tensor is named `{part}`"),
-            )
-            .help("give whole parts of a dotted name, such as `pos_embed` or `blocks.0`")),
+            Some(part) => Err(
+                Invalid::new(field, format!("no trained tensor is named `{part}`"))
+                    .help("give whole parts of a dotted name, such as `pos_embed` or `blocks.0`"),
+            ),
         }
     }
 }

@@ -258,6 +258,7 @@ impl Training<'_> {
             let tally = within.map_or_else(Default::default, |within| within.tally);
             self.epochs(begin, tally, &mut machine, batches, &mut recorder, workplace)?;
         }
+        capture::forget(&self.stage.name, workplace.folder)?;
         store.prune(&self.stage.keep, self.best(workplace.folder)?)?;
         self.outcome(workplace.folder)
     }

@@ -6,7 +6,7 @@ use smallfry_nn::network::Role;
 use super::{backbone, finite};
 use crate::{
     Backbone, Objective,
-    objective::{BufferValues, Moment, Setup},
+    objective::{BufferValues, Learner, Moment, Setup},
     tensor::scalar,
 };
 
@@ -49,7 +49,12 @@ pub fn objective_faults(objective: &dyn Objective, network: &dyn Backbone) -> Ve
     let views: Vec<_> = (0..objective.views())
         .map(|view| backbone::images(view as u64 + 1, BATCH))
         .collect();
+    let before = trained_values(&*learner);
+    let marked = learner.mark().then(|| learner.buffers());
     let outcome = learner.loss(&views, moment);
+    if trained_values(&*learner) != before {
+        faults.push("its loss changes weights that the optimiser trains".to_owned());
+    }
     let loss = scalar(&outcome.loss);
     if !loss.is_finite() {
         faults.push(format!("its first loss is {loss}"));
@@ -91,6 +96,13 @@ pub fn objective_faults(objective: &dyn Objective, network: &dyn Backbone) -> Ve
         ));
     }
     drop(encoders);
+    if let Some(marked) = marked {
+        learner.undo();
+        if learner.buffers() != marked {
+            faults.push("does not undo what its loss did to its buffers".to_owned());
+        }
+        drop(learner.loss(&views, moment));
+    }
     learner.after_step();
     for buffer in learner.buffers() {
         let length = match &buffer.values {
@@ -109,4 +121,14 @@ pub fn objective_faults(objective: &dyn Objective, network: &dyn Backbone) -> Ve
         }
     }
     faults
+}
+
+/// The weights of all encoders that the optimiser trains.
+fn trained_values(learner: &dyn Learner) -> Vec<Vec<f32>> {
+    let trained = learner.trained();
+    let encoders = learner.encoders().into_iter();
+    encoders
+        .filter(|(name, _)| trained.contains(name))
+        .map(|(_, encoder)| encoder.parameters().values().to_vec())
+        .collect()
 }

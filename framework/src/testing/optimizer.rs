@@ -6,24 +6,29 @@ use smallfry_nn::{
     network::{Role, Spec},
 };
 
-use crate::{Optimizer, Schedule, schedule::Progress};
+use crate::{Optimizer, Schedule, optimizer::Descent, schedule::Progress};
 
 /// Steps of an epoch in the checks of schedules.
 const STEPS: usize = 3;
 
-/// What is wrong with `optimizer`: a step must go down along the gradient, and its state must be of the right size.
+/// What is wrong with `optimizer`: a step must go down along the gradient and leave frozen tensors alone, and its state
+/// must be of the right size and all that it goes on from.
 pub fn optimizer_faults(optimizer: &dyn Optimizer) -> Vec<String> {
     let mut faults = Vec::new();
     let rate = optimizer.rate();
     if !(rate.is_finite() && rate > 0.0) {
         faults.push(format!("its rate is {rate}"));
     }
-    let mut parameters = Parameters::new(vec![Spec {
-        name: "weight".to_owned(),
-        shape: vec![8],
-        role: Role::Weight,
+    let tensor = |name: &str, role| Spec {
+        name: name.to_owned(),
+        shape: vec![2, 4],
+        role,
         init: Init::Constant(0.0),
-    }]);
+    };
+    let mut parameters = Parameters::new(vec![
+        tensor("weight", Role::Weight),
+        tensor("frozen", Role::Frozen),
+    ]);
     let mut descent = optimizer.start(&parameters);
     for (name, state) in descent.state() {
         if state.len() != parameters.values().len() {
@@ -35,7 +40,10 @@ pub fn optimizer_faults(optimizer: &dyn Optimizer) -> Vec<String> {
         *gradient = if i % 2 == 0 { 1.0 } else { -1.0 };
     }
     descent.step(&mut parameters, rate);
-    for (i, value) in parameters.values().iter().enumerate() {
+    if parameters.weight("frozen") != [0.0; 8] {
+        faults.push("a step moves a frozen tensor".to_owned());
+    }
+    for (i, value) in parameters.weight("weight").iter().enumerate() {
         if !(if i % 2 == 0 {
             *value < 0.0
         } else {
@@ -47,7 +55,33 @@ pub fn optimizer_faults(optimizer: &dyn Optimizer) -> Vec<String> {
             ));
         }
     }
+    faults.extend(restoring_fault(optimizer, &mut *descent, &parameters));
     faults
+}
+
+/// What is wrong if a rule that is started anew and given the state of `descent` steps otherwise than `descent`.
+fn restoring_fault(
+    optimizer: &dyn Optimizer,
+    descent: &mut dyn Descent,
+    parameters: &Parameters,
+) -> Option<String> {
+    let mut other = optimizer.start(parameters);
+    for (name, saved) in descent.state() {
+        let mut places = other.state_mut();
+        let Some((_, place)) = places.iter_mut().find(|place| place.0 == name) else {
+            return Some(format!("its state `{name}` cannot be restored"));
+        };
+        place.copy_from_slice(saved);
+    }
+    if let Some(steps) = descent.steps() {
+        other.set_steps(steps);
+    }
+    let rate = 0.5 * optimizer.rate();
+    let (mut straight, mut resumed) = (parameters.clone(), parameters.clone());
+    descent.step(&mut straight, rate);
+    other.step(&mut resumed, rate);
+    (straight.values() != resumed.values())
+        .then(|| "its state is not all that the next step depends on".to_owned())
 }
 
 /// What is wrong with `schedule`: factors must be numbers, not negative, and the same when asked again.

@@ -102,7 +102,8 @@ impl Training<'_> {
         if place.epoch > 0 {
             message += &format!("; the state after epoch {} is kept", place.epoch);
         }
-        let remedy = "lower the learning rate, clip gradients, or raise the objective's temperature";
+        let remedy =
+            "lower the learning rate, clip gradients, or raise the objective's temperature";
         match self.keep_failure(machine, fault, place, batches, folder) {
             Ok(()) => Failure::fault(message).help(format!(
                 "{remedy}; `replay {}` repeats the step and shows where it goes wrong",
@@ -170,8 +171,22 @@ impl Training<'_> {
     }
 }
 
+/// Removes the step of stage `stage` that an earlier attempt kept in the run folder: training went beyond it.
+///
+/// # Errors
+/// The folder cannot be removed.
+pub(super) fn forget(stage: &str, folder: &RunFolder) -> Result<(), Failure> {
+    let path = folder.path(FOLDER);
+    let text = fs::read_to_string(path.join(RECORD));
+    let record = text.map(|text| serde_json::from_str::<Record>(&text));
+    match record {
+        Ok(Ok(record)) if record.stage == stage => clear(&path),
+        _ => Ok(()),
+    }
+}
+
 /// Removes the failure that an earlier attempt left in `folder`.
-pub(super) fn clear(folder: &Path) -> Result<(), Failure> {
+fn clear(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(disk("remove", folder, &error))

@@ -63,7 +63,10 @@ pub fn replay(folder: &Path) -> Result<Replay, Failure> {
     let batches = capture::from_tensors(checkpoint::read(&path)?);
     let batches = batches.filter(|batches| batches.len() == record.batch);
     let batches = batches.ok_or_else(|| {
-        Failure::mistake(format!("{} does not hold the step's batches", path.display()))
+        Failure::mistake(format!(
+            "{} does not hold the step's batches",
+            path.display()
+        ))
     })?;
     repeat(&plan, &record, &state, &batches)
 }
@@ -80,7 +83,9 @@ fn repeat(
 ) -> Result<Replay, Failure> {
     let stages = prepare::all(plan)?;
     let training = stages.iter().find_map(|stage| match stage {
-        Prepared::Pretrain { training, .. } if training.stage.name == record.stage => Some(training),
+        Prepared::Pretrain { training, .. } if training.stage.name == record.stage => {
+            Some(training)
+        }
         _ => None,
     });
     let training = training.ok_or_else(|| {
@@ -122,7 +127,9 @@ fn read_record(kept: &Path, folder: &Path) -> Result<Record, Failure> {
             capture::FOLDER,
             capture::RECORD
         ))
-        .help("a run keeps a step whose loss or gradient is no number; name the folder of such a run"),
+        .help(
+            "a run keeps a step whose loss or gradient is no number; name the folder of such a run",
+        ),
         _ => disk("read", &path, &error),
     })?;
     serde_json::from_str(&text)
@@ -150,7 +157,12 @@ impl Repetition<'_> {
             learner, descents, ..
         } = &mut self.machine;
         learner.undo();
-        state::restore(self.state, "the state before the step", &mut **learner, descents)
+        state::restore(
+            self.state,
+            "the state before the step",
+            &mut **learner,
+            descents,
+        )
     }
 
     fn moment(&self) -> Moment {
@@ -257,7 +269,11 @@ impl Repetition<'_> {
     }
 
     fn image(&self, batch: usize, row: usize) -> &str {
-        let name = self.record.images.get(batch).and_then(|names| names.get(row));
+        let name = self
+            .record
+            .images
+            .get(batch)
+            .and_then(|names| names.get(row));
         name.map_or("?", String::as_str)
     }
 
@@ -283,7 +299,9 @@ impl Repetition<'_> {
                 }
                 let rows = encoder.embed(view);
                 let (rows, width) = (tensor::values(&rows), encoder.width());
-                let worst = rows.iter().fold(0f32, |worst, value| worst.max(value.abs()));
+                let worst = rows
+                    .iter()
+                    .fold(0f32, |worst, value| worst.max(value.abs()));
                 let wrong = not_finite(&rows, &[view.batch, width]).map(|wrong| {
                     let first = rows.iter().position(|value| !value.is_finite());
                     let image = self.image(number - 1, first.unwrap_or(0) / width.max(1));
@@ -296,7 +314,9 @@ impl Repetition<'_> {
                 ));
             }
         }
-        lines.iter().for_each(|line| self.line(format_args!("{line}")));
+        lines
+            .iter()
+            .for_each(|line| self.line(format_args!("{line}")));
         Ok(())
     }
 

@@ -119,8 +119,14 @@ mod tests {
             let schedule = schedule.expect("it can be built");
             (0..10).map(|epoch| schedule.factor(epoch, 10)).collect()
         };
-        assert_eq!(factors(false), [0.0, 0.5, 1.0, 1.5, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
-        assert_eq!(factors(true), [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0]);
+        assert_eq!(
+            factors(false),
+            [0.0, 0.5, 1.0, 1.5, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+        );
+        assert_eq!(
+            factors(true),
+            [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0]
+        );
     }
 
     #[test]
@@ -159,6 +165,9 @@ mod tests {
         assert_eq!(fault(|_| ()), None);
         assert_eq!(fault(|rule| rule.start = -0.1), Some("start"));
         assert_eq!(fault(|rule| rule.peak = 0.0), Some("peak"));
-        assert_eq!(fault(|rule| rule.then = Nested::of("Cosinus")), Some("then"));
+        assert_eq!(
+            fault(|rule| rule.then = Nested::of("Cosinus")),
+            Some("then")
+        );
     }
 }

@@ -149,7 +149,8 @@ mod tests {
             decay: 0.0,
             steps: 1,
         };
-        rule.step(&mut p, &mut [0.0; 2], &mut [0.0; 2], &[0..2]);
+        let ranges = p.trained_ranges();
+        rule.step(&mut p, &mut [0.0; 2], &mut [0.0; 2], &ranges);
         assert!((p.values()[0] - 0.875).abs() < 1e-6 && (p.values()[1] - 1.125).abs() < 1e-6);
     }
 }
