@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use smallfry::{
-    Augmentation, Backbone, DataSet, Metric, Objective, Optimizer, Schedule,
+    Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
     data::{random::Random, view::View},
     metric::{Evaluation, Score},
     registry::{Context, entries, parse},
@@ -21,6 +21,7 @@ fn every_kind_has_plugins() {
     assert!(!entries::<dyn DataSet>().is_empty());
     assert!(!entries::<dyn Backbone>().is_empty());
     assert!(!entries::<dyn Augmentation>().is_empty());
+    assert!(!entries::<dyn JointAugmentation>().is_empty());
     assert!(!entries::<dyn Objective>().is_empty());
     assert!(!entries::<dyn Optimizer>().is_empty());
     assert!(!entries::<dyn Schedule>().is_empty());
@@ -84,6 +85,30 @@ fn a_bad_augmentation_is_noticed() {
             .any(|fault| fault.contains("promises 32 x 32")),
         "{faults:?}"
     );
+}
+
+/// Promises a size, sets none, and tells no number.
+struct Careless;
+
+impl JointAugmentation for Careless {
+    fn size(&self) -> Option<usize> {
+        Some(32)
+    }
+
+    fn measures(&self) -> &'static [&'static str] {
+        &["share"]
+    }
+
+    fn apply(&self, _: &mut [View<'_>], _: &mut Random, measures: &mut [f64]) {
+        measures[0] = 0.0 / measures[0];
+    }
+}
+
+#[test]
+fn a_bad_joint_augmentation_is_noticed() {
+    let faults = testing::joint_faults(&Careless);
+    assert!(faults[0].contains("no number"), "{faults:?}");
+    assert!(faults[1].contains("promises 32 x 32"), "{faults:?}");
 }
 
 /// Rises without end and then is no number.
