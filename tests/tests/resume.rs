@@ -17,11 +17,30 @@ use smallfry_tests::{
 };
 
 fn train(folder: &Path, shape: &Shape, existing: Existing) -> Result<run::Summary, Failure> {
+    go_on(folder, shape, existing, &[])
+}
+
+fn go_on(
+    folder: &Path,
+    shape: &Shape,
+    existing: Existing,
+    allow: &[&str],
+) -> Result<run::Summary, Failure> {
     let options = RunOptions {
         existing,
+        allow: allow.iter().map(|&path| path.to_owned()).collect(),
         ..RunOptions::default()
     };
     run::run(&small::plan(folder, shape), &options)
+}
+
+/// Names of the checkpoints in a run folder.
+fn checkpoints(run: &Path) -> Vec<String> {
+    let files = fs::read_dir(run.join("checkpoints/pretrain")).unwrap();
+    let name = |file: fs::DirEntry| file.file_name().into_string().unwrap();
+    let mut names: Vec<_> = files.map(|file| name(file.unwrap())).collect();
+    names.sort();
+    names
 }
 
 /// The bytes of everything in a run folder that the plan determines.
@@ -31,8 +50,11 @@ fn determined(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
+            // The event files have the times of their lines.
             if path.is_dir() {
-                folders.push(path);
+                if !path.ends_with("events") {
+                    folders.push(path);
+                }
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap();
@@ -66,15 +88,25 @@ fn undisturbed(shape: &Shape) -> (tempfile::TempDir, PathBuf) {
 
 /// Runs the small plan in a process of its own, which dies where `kill` says.
 fn die(folder: &Path, kill: u64, existing: &str) {
-    let status = Command::new(env::current_exe().unwrap())
+    assert!(!killed_in(folder, kill, existing, None).success());
+}
+
+/// The same where the state is saved after every `save` steps; how it ended.
+fn killed_in(
+    folder: &Path,
+    kill: u64,
+    existing: &str,
+    save: Option<u64>,
+) -> std::process::ExitStatus {
+    Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--include-ignored", "--nocapture"])
         .env("SMALLFRY_TEST_FOLDER", folder)
         .env("SMALLFRY_TEST_KILL", kill.to_string())
         .env("SMALLFRY_TEST_EXISTING", existing)
+        .env("SMALLFRY_TEST_SAVE", save.unwrap_or(0).to_string())
         .output()
         .unwrap()
-        .status;
-    assert!(!status.success());
+        .status
 }
 
 /// Not a test by itself: the process that [`die`] starts.
@@ -90,6 +122,7 @@ fn child() {
             kill: Some(text("SMALLFRY_TEST_KILL").parse().unwrap()),
             diverge: None,
         },
+        save: Some(text("SMALLFRY_TEST_SAVE").parse().unwrap()).filter(|&steps| steps > 0),
         ..Shape::default()
     };
     let existing = match text("SMALLFRY_TEST_EXISTING").as_str() {
@@ -109,6 +142,67 @@ fn killed_in_any_step_and_gone_on_with() {
         train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
         assert_same(&folder.path().join("small"), &expected);
     }
+}
+
+#[test]
+fn killed_in_any_step_between_states_within_epochs() {
+    let (_whole, expected) = undisturbed(&Shape::default());
+    for save in [1, 2, 3] {
+        for kill in [1, 3, 4, 5, 8, 12, 14] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(!killed_in(folder.path(), kill, "refuse", Some(save)).success());
+            train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
+            assert_same(&folder.path().join("small"), &expected);
+        }
+    }
+}
+
+#[test]
+fn no_step_is_taken_twice_where_its_state_was_saved() {
+    let (_whole, expected) = undisturbed(&Shape::default());
+    for kill in [3, 7, 14] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!killed_in(folder.path(), kill, "refuse", Some(1)).success());
+        // It would die in any step before.
+        for earlier in [kill - 1, 0] {
+            let copy = tempfile::tempdir().unwrap();
+            copy_folder(folder.path(), copy.path());
+            assert!(killed_in(copy.path(), earlier, "resume", Some(1)).success());
+            // It is done; only the file with all defaults is of another plan.
+            train(copy.path(), &Shape::default(), Existing::Resume).unwrap();
+            assert_same(&copy.path().join("small"), &expected);
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn states_within_an_epoch_are_gone_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(!killed_in(folder.path(), 8, "refuse", Some(1)).success());
+    let run = folder.path().join("small");
+    assert_eq!(
+        checkpoints(&run),
+        [
+            "epoch-0001-batch-000002.safetensors",
+            "epoch-0001-batch-000003.safetensors",
+            "epoch-0001.safetensors",
+        ]
+    );
+    train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
+    let ends = [1, 2, 3].map(|epoch| format!("epoch-000{epoch}.safetensors"));
+    assert_eq!(checkpoints(&run), ends);
 }
 
 #[test]
@@ -168,13 +262,86 @@ fn another_configuration_is_shown_and_refused() {
         epochs: 5,
         ..Shape::default()
     };
-    let failure = train(folder.path(), &changed, Existing::Resume).unwrap_err();
-    assert_eq!(failure.exit_code(), 2);
+    for allow in [&[][..], &["pretrain.batch"], &["epochs"]] {
+        let failure = go_on(folder.path(), &changed, Existing::Resume, allow).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        let text = failure.to_string();
+        assert!(text.contains("- epochs: 3\n+ epochs: 5"), "{text}");
+        assert!(text.contains("--allow-change pretrain.epochs"), "{text}");
+        assert!(determined(&run) == before);
+    }
+}
+
+#[test]
+fn a_change_that_cannot_work_is_refused_whatever_is_allowed() {
+    let (folder, run) = undisturbed(&Shape::default());
+    let before = determined(&run);
+    for (changed, reason) in [
+        (
+            Shape {
+                seed: 8,
+                ..Shape::default()
+            },
+            "pretrain.seed: 7 became 8: every image order and random number follows from it",
+        ),
+        (
+            Shape {
+                epochs: 2,
+                ..Shape::default()
+            },
+            "pretrain.epochs: 3 became 2: epoch 3 has begun",
+        ),
+        (
+            Shape {
+                samples: 48,
+                ..Shape::default()
+            },
+            "other images",
+        ),
+    ] {
+        let failure = go_on(folder.path(), &changed, Existing::Resume, &["pretrain"]).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.message.contains(reason), "{failure}");
+        assert!(determined(&run) == before);
+    }
+}
+
+#[test]
+fn a_change_that_is_allowed_by_name_is_made_and_noted() {
+    let longer = Shape {
+        epochs: 5,
+        ..Shape::default()
+    };
+    let (_whole, expected) = undisturbed(&longer);
+    let (folder, run) = undisturbed(&Shape::default());
+    let allow = ["pretrain.epochs"];
+    let summary = go_on(folder.path(), &longer, Existing::Resume, &allow).unwrap();
     assert!(
-        failure.message.contains("- epochs: 3\n+ epochs: 5"),
-        "{failure}"
+        summary
+            .notes
+            .contains(&"pretrain.epochs: 3 became 5, from step 15 on".to_owned()),
+        "{:?}",
+        summary.notes
     );
-    assert!(determined(&run) == before);
+    let line = concat!(
+        r#"{"event":"change","stage":"pretrain","step":15,"#,
+        r#""changes":[{"path":"pretrain.epochs","before":"3","after":"5"}]}"#
+    );
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap();
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+    let receipt = fs::read_to_string(run.join("receipt.json")).unwrap();
+    assert!(receipt.contains("pretrain.epochs"), "{receipt}");
+    // The halving rate does not know how many epochs there are: the weights are those of five epochs from the start.
+    let last = "checkpoints/pretrain/epoch-0005.safetensors";
+    assert!(fs::read(run.join(last)).unwrap() == fs::read(expected.join(last)).unwrap());
+    // Made once, it is no change any more, and stays noted.
+    let again = train(folder.path(), &longer, Existing::Resume).unwrap();
+    assert_eq!(
+        again.notes,
+        ["every stage of this run is done; there was nothing left to do"]
+    );
+    let receipt = fs::read_to_string(run.join("receipt.json")).unwrap();
+    assert!(receipt.contains("pretrain.epochs"), "{receipt}");
 }
 
 #[test]
@@ -199,9 +366,11 @@ fn a_lost_result_is_computed_again() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_named_and_nothing_is_lost() {
+fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from() {
     let (folder, run) = undisturbed(&Shape::default());
+    let expected = determined(&run);
     let path = run.join("checkpoints/pretrain/epoch-0003.safetensors");
+    let aside = run.join("checkpoints/pretrain/epoch-0003.safetensors.damaged");
     let bytes = fs::read(&path).unwrap();
     for damaged in [
         &bytes[..bytes.len() - 1],
@@ -210,18 +379,81 @@ fn a_damaged_checkpoint_is_named_and_nothing_is_lost() {
         b"".as_slice(),
     ] {
         fs::write(&path, damaged).unwrap();
-        let failure = train(folder.path(), &Shape::default(), Existing::Resume).unwrap_err();
-        assert_eq!(failure.exit_code(), 2, "{failure}");
+        let summary = train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
         assert!(
-            failure.message.contains("epoch-0003.safetensors"),
-            "{failure}"
+            summary.notes[0].contains("epoch-0003.safetensors")
+                && summary.notes[0].contains("goes on from the checkpoint before it"),
+            "{:?}",
+            summary.notes
         );
-        assert_eq!(fs::read(&path).unwrap(), damaged);
+        assert_eq!(fs::read(&aside).unwrap(), damaged);
+        fs::remove_file(&aside).unwrap();
+        assert!(determined(&run) == expected);
     }
-    // The remedy that the message names.
-    fs::remove_file(&path).unwrap();
-    train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn where_every_checkpoint_is_damaged_nothing_is_begun_anew() {
+    let (folder, run) = undisturbed(&Shape {
+        keep: Some(1),
+        ..Shape::default()
+    });
+    let path = run.join("checkpoints/pretrain/epoch-0003.safetensors");
+    fs::write(&path, "no checkpoint").unwrap();
+    let before = determined(&run);
+    let failure = train(folder.path(), &Shape::default(), Existing::Resume).unwrap_err();
+    assert_eq!(failure.exit_code(), 2, "{failure}");
+    assert!(
+        failure.message.contains("epoch-0003.safetensors")
+            && failure.message.contains("no other checkpoint"),
+        "{failure}"
+    );
+    assert!(determined(&run) == before);
+}
+
+#[test]
+fn what_stays_can_be_chosen() {
+    use smallfry::{
+        plan::Stage,
+        train::cadence::{Best, Keep},
+    };
+
+    // `acc1` is the mean number of the step: the last epoch is the highest, the first the lowest.
+    for (every, best, stay) in [
+        (None, None, &[5][..]),
+        (Some(2), None, &[2, 4, 5]),
+        (None, Some(Best::Lowest("acc1".to_owned())), &[1, 5]),
+        (Some(3), Some(Best::Highest("acc1".to_owned())), &[3, 5]),
+        (None, Some(Best::Highest("knn".to_owned())), &[5]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            epochs: 5,
+            ..Shape::default()
+        };
+        let mut plan = small::plan(folder.path(), &shape);
+        let missing = best.as_ref().is_some_and(|best| best.figure() == "knn");
+        for stage in &mut plan.stages {
+            if let Stage::Pretrain(stage) = stage {
+                stage.keep = Keep {
+                    last: Some(1),
+                    every,
+                    best: best.clone(),
+                };
+            }
+        }
+        let summary = run::run(&plan, &RunOptions::default()).unwrap();
+        let names: Vec<_> = stay
+            .iter()
+            .map(|epoch| format!("epoch-000{epoch}.safetensors"))
+            .collect();
+        assert_eq!(checkpoints(&summary.folder), names, "{every:?} {best:?}");
+        let told = summary
+            .notes
+            .iter()
+            .any(|note| note.contains("no figure `knn`"));
+        assert_eq!(told, missing, "{:?}", summary.notes);
+    }
 }
 
 #[test]
@@ -237,7 +469,7 @@ fn a_log_without_the_epoch_of_its_checkpoint_is_not_made_up() {
     let failure = train(folder.path(), &Shape::default(), Existing::Resume).unwrap_err();
     assert_eq!(failure.exit_code(), 2, "{failure}");
     assert!(
-        failure.message.contains("has no line for epoch 3"),
+        failure.message.contains("has no line for step 15"),
         "{failure}"
     );
 }
@@ -442,4 +674,196 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
         "{different:?}"
     );
     assert_eq!(a.len(), b.len());
+}
+
+/// Runs the experiment so that no file can grow beyond `blocks` of 512 bytes, as if the disk were full there.
+#[cfg(unix)]
+fn run_in_little_room(experiment: &Path, blocks: u32) -> std::process::Output {
+    let folder = experiment.parent().unwrap();
+    Command::new("sh")
+        .arg("-c")
+        // Without the trap the system would end the process instead of refusing to write.
+        .arg(format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""
+        ))
+        .arg(program())
+        .arg("run")
+        .arg(experiment)
+        .arg(format!("output={:?}", folder.join("runs")))
+        .arg("--resume")
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_save_that_fails_leaves_the_older_state_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let whole = whole_run(&experiment, "runs", &[]);
+    assert!(
+        whole.status.success(),
+        "{}",
+        String::from_utf8_lossy(&whole.stderr)
+    );
+    let run = folder.path().join("runs/whole");
+    let expected = determined(&run);
+    let remove = |name: &str| fs::remove_file(run.join(name)).unwrap();
+    for (removed, kept) in [
+        (&["epoch-0003"][..], "the state after epoch 2 is kept in"),
+        (&["epoch-0003", "epoch-0002"], "there is no checkpoint in"),
+    ] {
+        for name in removed {
+            remove(&format!("checkpoints/train/{name}.safetensors"));
+        }
+        remove("results.json");
+        let before = checkpoint_bytes(&run);
+        // Room for the logs, not for a checkpoint.
+        let full = run_in_little_room(&experiment, 2000);
+        let message = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(1), "{message}");
+        assert!(
+            message.contains("cannot write") && message.contains(kept),
+            "{message}"
+        );
+        assert!(checkpoint_bytes(&run) == before);
+        let resumed = whole_run(&experiment, "runs", &["--resume"]);
+        assert!(
+            resumed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&resumed.stderr)
+        );
+        assert!(determined(&run) == expected);
+    }
+}
+
+#[cfg(unix)]
+fn checkpoint_bytes(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = determined(run);
+    files.retain(|name, _| name.starts_with("checkpoints"));
+    files
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_goes_away_ends_the_run_with_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let child = Command::new(program())
+        .arg("run")
+        .arg(&experiment)
+        .arg("train.epochs=1000")
+        .arg(format!("output={:?}", folder.path().join("runs")))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = folder.path().join("runs/whole");
+    while !run
+        .join("checkpoints/train/epoch-0001.safetensors")
+        .exists()
+    {
+        std::thread::yield_now();
+    }
+    fs::rename(&run, folder.path().join("elsewhere")).unwrap();
+    // Another run may be at work in a folder of the name by then.
+    fs::create_dir_all(&run).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && output.status.code().is_some(),
+        "{message}"
+    );
+    assert!(
+        message.contains("removed while this run worked in it") || message.contains("cannot"),
+        "{message}"
+    );
+    assert_eq!(fs::read_dir(&run).unwrap().count(), 0, "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_ten_times_comes_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let output = Command::new(program())
+        .arg("verify-resume")
+        .arg(&experiment)
+        .args(["--kills", "10", "--seed", "1", "--output"])
+        .arg(folder.path().join("runs"))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.starts_with("10 kills, ") && text.contains(": 0 bytes differ in "),
+        "{text}"
+    );
+    assert!(!folder.path().join("runs/whole-verify-resume").exists());
+}
+
+#[test]
+fn when_to_save_and_what_to_keep_stand_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let check = |overrides: &[&str]| {
+        let output = Command::new(program())
+            .args(["check", "--resolved"])
+            .arg(&experiment)
+            .args(overrides)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        (output.status.code(), text)
+    };
+    for (overrides, expected) in [
+        (
+            &[][..],
+            "save: Save( steps: None, minutes: 10.0, ), keep: 2,",
+        ),
+        (
+            &[
+                "train.save=Save(steps: 5, minutes: None)",
+                "train.keep=None",
+            ],
+            "save: Save( steps: 5, minutes: None, ), keep: None,",
+        ),
+        (
+            &[
+                "train.save=Save(minutes: 0.5)",
+                "train.keep=Keep(every: 50)",
+            ],
+            "save: Save( steps: None, minutes: 0.5, ), keep: Keep( last: 2, every: 50, best: None, ),",
+        ),
+        (
+            &[r#"train.keep=Keep(last: 1, best: Highest("knn"))"#],
+            r#"keep: Keep( last: 1, every: None, best: Highest("knn"), ),"#,
+        ),
+    ] {
+        let (code, text) = check(overrides);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    for (wrong, expected) in [
+        ("train.save=Save(steps: 0)", "`steps` must be above 0"),
+        (
+            "train.save=Save(minutes: -1)",
+            "`minutes` must be a number above 0",
+        ),
+        ("train.save=Save(hours: 1)", "hours"),
+        ("train.keep=0", "must be above 0"),
+        ("train.keep=Keep(last: None, every: 2)", "keeps all"),
+        ("train.keep=Keep(best: Most(\"loss\"))", "Most"),
+    ] {
+        let (code, text) = check(&[wrong]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
 }
