@@ -97,8 +97,12 @@ fn read(index: impl Read, length: u64) -> io::Result<Option<Vec<u64>>> {
     Ok(Some(starts))
 }
 
-/// Whether a line ends between `start` and `length` before the end, or nothing can be read there.
+/// Bytes of the last line that are searched for another one; if it is longer, loading it searches the rest.
+const SEARCHED: u64 = 1 << 24;
+
+/// Whether a line ends soon after `start` and before the end of the file, or nothing can be read there.
 fn more_lines(file: &File, start: u64, length: u64) -> bool {
+    let length = length.min(start + SEARCHED);
     let mut part = vec![0; PART.min((length - start) as usize)];
     let mut at = start;
     // The last byte may end the last line.

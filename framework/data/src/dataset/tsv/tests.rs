@@ -196,3 +196,78 @@ fn what_is_no_file_is_refused() {
             .contains("does not exist")
     );
 }
+
+#[test]
+fn a_huge_line_is_refused_before_memory_is_taken_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.tsv");
+    // A file with a hole: two lines, one of them 1.6 thousand million zeros.
+    fs::write(&path, format!("k\t1\t{}\n", picture(9))).unwrap();
+    let first = fs::metadata(&path).unwrap().len();
+    fs::write(path.with_extension("lineidx"), format!("0\n{first}\n")).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(MOST_BYTES + first + 1).unwrap();
+    let set = open(&path);
+    assert!(set.load(0).is_ok());
+    let reason = set.load(1).unwrap_err().reason;
+    assert!(reason.contains("more than"), "{reason}");
+}
+
+/// Files and indices with random bytes changed, left out and put in never end in a panic, and what is read is a line.
+#[test]
+fn damaged_files_and_indices_are_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tsv");
+    let lines: Vec<_> = (0..4u8)
+        .map(|i| format!("key{i}\t{i}\tx\t{}\n", picture(20 * i)))
+        .collect();
+    let (mut starts, mut at) = (String::new(), 0);
+    for line in &lines {
+        starts += &format!("{at}\n");
+        at += line.len();
+    }
+    let mut random = crate::random::Random::new(&[27]);
+    let (mut refused, mut failed, mut loaded) = (0, 0, 0);
+    for round in 0..1500 {
+        let mut parts = [lines.concat().into_bytes(), starts.clone().into_bytes()];
+        for _ in 0..1 + round % 3 {
+            // Mostly the file, and mostly bytes that leave its lines where they are.
+            let which = usize::from(random.chance(0.2));
+            let part = &mut parts[which];
+            let at = random.below(part.len() as u64) as usize;
+            let byte = match random.below(3) {
+                0 => b"\n\t0=9 \r"[random.below(7) as usize],
+                _ => random.bits() as u8,
+            };
+            match random.below(if which == 0 { 10 } else { 4 }) {
+                0 => drop(part.remove(at)),
+                1 => part.insert(at, byte),
+                2 => part.truncate(at.max(1)),
+                _ => part[at] = byte,
+            }
+        }
+        fs::write(&path, &parts[0]).unwrap();
+        fs::write(path.with_extension("lineidx"), &parts[1]).unwrap();
+        let Ok(set) = Tsv::open(&path, Orientation::AsStored) else {
+            refused += 1;
+            continue;
+        };
+        for sample in 0..set.len() {
+            let _ = set.name(sample);
+            match set.load(sample) {
+                Ok(image) => {
+                    assert_eq!(image.pixels.len(), 3 * image.width * image.height);
+                    loaded += 1;
+                }
+                Err(error) => {
+                    assert!(!error.reason.is_empty());
+                    failed += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        refused > 100 && failed > 500 && loaded > 1000,
+        "{refused} refused, {failed} lines failed, {loaded} loaded"
+    );
+}
