@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -68,7 +68,7 @@ pub(super) fn foreign(path: &Path) -> OpenError {
 }
 
 /// Reads numbers that rise from 0 and stay below `length`; none if they do not.
-fn read(index: impl Read, length: u64) -> io::Result<Option<Vec<u64>>> {
+fn read(index: impl BufRead, length: u64) -> io::Result<Option<Vec<u64>>> {
     let mut starts: Vec<u64> = Vec::new();
     let mut number: Option<u64> = None;
     for byte in index.bytes().chain([Ok(b'\n')]) {
