@@ -31,6 +31,7 @@ use crate::{
     failure::{Failure, disk},
     registry::{Built, find, parse},
     run::fingerprint::configured,
+    source::syntax,
 };
 
 /// What a file is converted to.
@@ -40,6 +41,8 @@ pub enum Target {
     Moco,
     /// The same with the pupil's old names left out.
     MocoClean,
+    /// SEED's `.pth.tar`, with student and teacher.
+    Seed,
     /// The backbone under the reference's names.
     Backbone,
     /// The backbone under torchvision's names.
@@ -54,9 +57,10 @@ pub enum Target {
 
 impl Target {
     /// All targets under their words.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("moco", Self::Moco),
         ("moco-clean", Self::MocoClean),
+        ("seed", Self::Seed),
         ("backbone", Self::Backbone),
         ("torchvision", Self::Torchvision),
         ("timm", Self::Timm),
@@ -67,7 +71,7 @@ impl Target {
     /// The endings that a file of this form may have.
     fn endings(self) -> &'static [&'static str] {
         match self {
-            Self::Moco | Self::MocoClean => &TORCH,
+            Self::Moco | Self::MocoClean | Self::Seed => &TORCH,
             Self::Backbone | Self::Torchvision | Self::Timm => &EITHER,
             Self::Onnx => &["onnx"],
             Self::Safetensors => &["safetensors"],
@@ -139,6 +143,7 @@ pub fn convert(request: &Request) -> Result<Report, Failure> {
     check_output(request, &files)?;
     let (weights, notes) = match request.target {
         Target::Moco | Target::MocoClean => to_moco(request)?,
+        Target::Seed => to_seed(request)?,
         Target::Safetensors => to_safetensors(request)?,
         Target::Backbone | Target::Torchvision | Target::Timm => to_state_dict(request)?,
         Target::Onnx => to_onnx(request)?,
@@ -218,6 +223,40 @@ fn to_moco(request: &Request) -> Outcome {
     };
     write_torch(&value, &request.output)?;
     Ok((weights, notes))
+}
+
+fn to_seed(request: &Request) -> Outcome {
+    let origin = request.input.display().to_string();
+    let checkpoint = match checkpoint::container(&request.input)? {
+        Container::Safetensors => checkpoint::read(&request.input)?,
+        Container::Torch => {
+            return Err(
+                Failure::mistake(format!("{origin} is a file of PyTorch's already"))
+                    .help("target `seed` is for checkpoints of this program"),
+            );
+        }
+    };
+    let student = backbone(request, &checkpoint)?;
+    let teacher = taught_by(&checkpoint)?;
+    let (value, weights, notes) = moco::to_seed(checkpoint, &origin, &student, teacher.as_ref())?;
+    write_torch(&value, &request.output)?;
+    Ok((weights, notes))
+}
+
+/// The teacher's backbone, as the parameter `teacher` of the run's objective describes it; none where the file does not
+/// say.
+fn taught_by(checkpoint: &Checkpoint) -> Result<Option<Built<dyn Backbone>>, Failure> {
+    let config = checkpoint.metadata.get("config").map_or("", String::as_str);
+    let objective = configured(config, "objective").unwrap_or_default();
+    let value = syntax::Value::parse(&objective, 0..objective.len());
+    let mut fields = value.fields().iter();
+    let Some(field) = fields.find(|field| &objective[field.name.clone()] == "teacher") else {
+        return Ok(None);
+    };
+    let context = Context {
+        folder: Path::new("."),
+    };
+    Ok(Some(parse(&context, &objective[field.value.clone()])?))
 }
 
 fn to_safetensors(request: &Request) -> Outcome {

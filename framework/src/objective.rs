@@ -9,7 +9,7 @@ use crate::{
     encoder::{Encoder, ImageBatch},
     failure::Failure,
     plan::Weights,
-    registry::{Invalid, kind},
+    registry::{Built, Invalid, kind},
     tensor::Traced,
 };
 
@@ -38,6 +38,11 @@ pub trait Objective: Send + Sync {
     /// Says what views it takes.
     fn check_views(&self, _: &[usize]) -> Result<(), Invalid> {
         Ok(())
+    }
+
+    /// The backbone of its encoder named `encoder`, where that is not the stage's, as a teacher's is not.
+    fn backbone_of(&self, _: &str) -> Option<Arc<Built<dyn Backbone>>> {
+        None
     }
 
     /// Weights from elsewhere that it needs, such as a teacher's. The run finds them and hands them over by

@@ -49,7 +49,49 @@ pub(super) fn to_torch(
         return Err(Failure::mistake(format!("{origin} has no query encoder and no pupil"))
             .help("give a checkpoint of a training by MoCo or SEED; `--to backbone` takes any encoder"));
     }
-    let specs = backbone.tensors();
+    let encoders = [
+        ("encoder_q.", backbone.tensors()),
+        ("encoder_k.", backbone.tensors()),
+    ];
+    let (value, summary, more) = state(checkpoint, origin, backbone, encoders)?;
+    notes.extend(more);
+    Ok((value, summary, notes))
+}
+
+/// `checkpoint`, which messages call `origin`, as SEED's `.pth.tar`, with what was taken and what was not. Where the
+/// teacher's backbone is not known its tensors are in the order of their names.
+///
+/// # Errors
+/// It has no student, or that is not of the backbone.
+pub(super) fn to_seed(
+    checkpoint: Checkpoint,
+    origin: &str,
+    student: &Built<dyn Backbone>,
+    teacher: Option<&Built<dyn Backbone>>,
+) -> Result<(Value, String, Vec<String>), Failure> {
+    if !has_encoder(&checkpoint, "student.") {
+        return Err(Failure::mistake(format!("{origin} has no student"))
+            .help("give a checkpoint of a training by SEED"));
+    }
+    let encoders = [
+        ("student.", student.tensors()),
+        (
+            "teacher.",
+            teacher.map_or_else(Vec::new, |teacher| teacher.tensors()),
+        ),
+    ];
+    state(checkpoint, origin, student, encoders)
+}
+
+/// The whole state of two encoders, each with its prefix and the tensors of its backbone, of which `backbone` names the
+/// first.
+fn state(
+    mut checkpoint: Checkpoint,
+    origin: &str,
+    backbone: &Built<dyn Backbone>,
+    encoders: [(&str, Vec<Spec>); 2],
+) -> Result<(Value, String, Vec<String>), Failure> {
+    let mut notes = Vec::new();
     let mut state = Vec::new();
     let mut momenta = Vec::new();
     let mut parameters = 0;
@@ -58,7 +100,7 @@ pub(super) fn to_torch(
             state.push((format!("module.{name}"), array(tensor)));
         }
     }
-    for encoder in ["encoder_q.", "encoder_k."] {
+    for (encoder, specs) in encoders {
         let names = ordered(&checkpoint, encoder, &specs, origin)?;
         for (name, role) in names {
             let full = format!("{encoder}{name}");

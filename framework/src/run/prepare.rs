@@ -189,7 +189,10 @@ fn health_sets(stage: &Pretrain, opened: &Opened) -> health::Sets {
     };
     let given = wanted.labelled.as_ref().and_then(|l| l.sets.as_ref());
     health::Sets {
-        held_out: wanted.held_out.as_ref().map(|held_out| set(held_out, opened)),
+        held_out: wanted
+            .held_out
+            .as_ref()
+            .map(|held_out| set(held_out, opened)),
         labelled: given.map(|(train, test)| (set(train, opened), set(test, opened))),
     }
 }
@@ -280,9 +283,20 @@ fn source(
                 let wrong = format!("no training stage before this one is named `{name}`");
                 return Err(stage.site.error("weights", wrong).into());
             };
-            let trained = &training.stage.backbone.resolved;
+            let pretrain = &training.stage;
+            let encoder = stage.encoder.as_deref();
+            let other = encoder.and_then(|encoder| pretrain.objective.backbone_of(encoder));
+            let trained = match &other {
+                Some(backbone) => &backbone.resolved,
+                None => &pretrain.backbone.resolved,
+            };
             if own != trained {
-                let wrong = format!("this is another backbone than stage `{name}` trains");
+                let wrong = match (&other, encoder) {
+                    (Some(_), Some(encoder)) => {
+                        format!("this is another backbone than `{encoder}` of stage `{name}` has")
+                    }
+                    _ => format!("this is another backbone than stage `{name}` trains"),
+                };
                 let difference = fingerprint::difference(trained, own);
                 return Err(stage.site.error("backbone", wrong).help(difference).into());
             }

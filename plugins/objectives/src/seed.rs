@@ -249,6 +249,10 @@ impl Objective for Distil {
         }
     }
 
+    fn backbone_of(&self, encoder: &str) -> Option<Arc<Built<dyn Backbone>>> {
+        (encoder == "teacher").then(|| Arc::clone(&self.teacher))
+    }
+
     fn sources(&self) -> Vec<Source> {
         vec![Source {
             parameter: WEIGHTS,
