@@ -95,13 +95,21 @@ impl Normalization {
     }
 }
 
+/// Sums of each channel that are kept apart, times the channels.
+const LANES: usize = 24;
+
 /// The mean of each channel of `[pixels, 3]`.
 fn channel_means(values: &[f32]) -> [f32; 3] {
-    let mut sums = [0.0f64; 3];
-    for pixel in values.chunks_exact(3) {
-        for (sum, &value) in sums.iter_mut().zip(pixel) {
+    // Many sums beside each other, as additions to one sum wait for each other.
+    let mut lanes = [0.0f64; LANES];
+    for block in values.chunks(LANES) {
+        for (sum, &value) in lanes.iter_mut().zip(block) {
             *sum += f64::from(value);
         }
+    }
+    let mut sums = [0.0; 3];
+    for (i, sum) in lanes.iter().enumerate() {
+        sums[i % 3] += sum;
     }
     sums.map(|sum| (sum / (values.len() / 3) as f64) as f32)
 }

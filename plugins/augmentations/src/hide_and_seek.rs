@@ -43,8 +43,15 @@ impl Augmentation for HideAndSeek {
             .map(|_| random.chance(self.p))
             .collect();
         let mut mask = Vec::with_capacity(width * height);
-        for y in 0..height {
-            mask.extend((0..width).map(|x| hidden[y / cell * columns + x / cell]));
+        for (row, cells) in hidden.chunks_exact(columns).enumerate() {
+            let start = mask.len();
+            for &hidden in cells {
+                let end = (mask.len() + cell).min(start + width);
+                mask.resize(end, hidden);
+            }
+            for _ in 1..cell.min(height - row * cell) {
+                mask.extend_from_within(start..start + width);
+            }
         }
         view.hide(&mask, Replacement::Zero);
     }
