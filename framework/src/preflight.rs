@@ -208,7 +208,21 @@ impl Check {
             views += &format!(", together from {}", joint.line);
         }
         let samples = data.as_ref().map_or(0, |data| data.len());
-        let steps = samples / stage.batch.max(1);
+        let (batch, accumulate) = (stage.batch, stage.step.accumulate.max(1));
+        let steps = samples / batch.max(1) / accumulate;
+        // A single batch that is too large has been refused by now.
+        if data.is_some() && batch <= samples && steps == 0 {
+            let message = format!(
+                "`accumulate` of Pretrain: {accumulate} batches of {batch} are more than the {} images of the data set",
+                grouped(samples)
+            );
+            let help = format!("give at most {}", samples / batch.max(1));
+            self.error(&stage.site, "accumulate", message, Some(help));
+        }
+        let images = match accumulate {
+            1 => counted(batch, "image"),
+            _ => format!("{accumulate} batches of {}", counted(batch, "image")),
+        };
         let mut lines = vec![
             ("data", describe_set(&stage.data, data.as_deref())),
             ("backbone", stage.backbone.line.clone()),
@@ -221,10 +235,9 @@ impl Check {
         lines.push((
             "training",
             format!(
-                "{} of {}, {} a step",
+                "{} of {}, {images} a step",
                 counted(stage.epochs, "epoch"),
                 counted(steps, "step"),
-                counted(stage.batch, "image")
             ),
         ));
         Facts {

@@ -143,16 +143,6 @@ fn pretrain<'a>(
             return wrong(field, format!("`{field}` must be above 0"));
         }
     }
-    let accumulate = stage.step.accumulate;
-    // One batch that is larger than the set is the objective's to refuse.
-    if accumulate > 1 && stage.batch.saturating_mul(accumulate) > data.len() {
-        let reason = format!(
-            "{accumulate} batches of {} cannot be drawn from a data set of {} images",
-            stage.batch,
-            data.len()
-        );
-        return wrong("accumulate", reason);
-    }
     let (wanted, given) = (stage.objective.views(), stage.views.len());
     if given != wanted {
         return wrong(
