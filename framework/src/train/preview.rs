@@ -35,9 +35,14 @@ pub fn write(
     if folder.exists() {
         return Ok(());
     }
-    let Some(batch) = Batches::start(training.stage, training.setup.seed, data.clone(), Cursor::default())?
-        .next()
-        .transpose()?
+    let Some(batch) = Batches::start(
+        training.stage,
+        training.setup.seed,
+        data.clone(),
+        Cursor::default(),
+    )?
+    .next()
+    .transpose()?
     else {
         return Ok(());
     };
