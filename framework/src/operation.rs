@@ -13,7 +13,10 @@ use dfdx::{
 
 use crate::tensor::{Device, Features, Plain, Traced};
 
+pub mod candidates;
 pub mod composed;
+
+pub use candidates::{Candidates, HalfRows};
 
 #[cfg(not(feature = "cuda"))]
 mod attention;
@@ -84,15 +87,18 @@ pub fn normalise<T: Tape<f32, Device>>(
 ///
 /// # Panics
 /// If the batch is empty or the shapes do not fit together.
-pub fn info_nce<T: Tape<f32, Device>>(
+pub fn info_nce<'q, T: Tape<f32, Device>>(
     query: Traced<Features>,
     key: Tensor<Features, f32, Device, T>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     temperature: f32,
 ) -> Contrast
 where
     OwnedTape<f32, Device>: Merge<T>,
 {
+    let queue = queue.into();
+    #[cfg(feature = "cuda")]
+    let queue = &*plain(queue);
     chosen::info_nce(query, key, queue, temperature)
 }
 
@@ -101,13 +107,16 @@ where
 ///
 /// # Panics
 /// If the batch is empty or the shapes do not fit together.
-pub fn soft_nce(
+pub fn soft_nce<'q>(
     query: Traced<Features>,
     key: &Plain<Features>,
     target: &Plain<Features>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     temperature: f32,
 ) -> Contrast {
+    let queue = queue.into();
+    #[cfg(feature = "cuda")]
+    let queue = &*plain(queue);
     chosen::soft_nce(query, key, target, queue, temperature)
 }
 
@@ -116,10 +125,17 @@ pub fn soft_nce(
 ///
 /// # Panics
 /// If the queue has fewer vectors, or the widths differ.
-pub fn nearest(rows: &Plain<Features>, queue: &Plain<Features>, count: usize) -> Vec<usize> {
-    let ((_, width), (length, other)) = (*rows.shape(), *queue.shape());
+pub fn nearest<'q>(
+    rows: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
+    count: usize,
+) -> Vec<usize> {
+    let queue = queue.into();
+    let ((_, width), (length, other)) = (*rows.shape(), queue.shape());
     assert_eq!(width, other, "rows and queue differ in width");
     assert!(count <= length, "{count} of {length} vectors are wanted");
+    #[cfg(feature = "cuda")]
+    let queue = &*plain(queue);
     chosen::nearest(rows, queue, count)
 }
 
@@ -131,13 +147,16 @@ pub fn nearest(rows: &Plain<Features>, queue: &Plain<Features>, count: usize) ->
 ///
 /// # Panics
 /// If the batch is empty or the shapes do not fit together.
-pub fn distillation(
+pub fn distillation<'q>(
     student: Traced<Features>,
     teacher: &Plain<Features>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     student_temperature: f32,
     teacher_temperature: f32,
 ) -> Distillation {
+    let queue = queue.into();
+    #[cfg(feature = "cuda")]
+    let queue = &*plain(queue);
     chosen::distillation(
         student,
         teacher,
@@ -145,6 +164,16 @@ pub fn distillation(
         student_temperature,
         teacher_temperature,
     )
+}
+
+/// Candidates as the composed losses take them.
+#[cfg(feature = "cuda")]
+fn plain(candidates: Candidates<'_>) -> std::borrow::Cow<'_, Plain<Features>> {
+    use std::borrow::Cow;
+    match candidates {
+        Candidates::Full(rows) => Cow::Borrowed(rows),
+        Candidates::Half(rows) => Cow::Owned(crate::tensor::import(rows.widened(), rows.shape())),
+    }
 }
 
 /// Refuses shapes that do not fit together.

@@ -6,6 +6,8 @@
 //! the queue gives its maximum, its sum and its weighted vectors relative to that maximum, and the chunks are joined in
 //! their order, so results do not depend on the number of threads.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use smallfry_nn::kernel::{
     Level,
@@ -13,7 +15,7 @@ use smallfry_nn::kernel::{
     simd::{Kernel, Simd},
 };
 
-use super::largest::Largest;
+use super::{candidates::Vectors, largest::Largest};
 
 /// Vectors of the queue in a chunk: with 128 numbers each, a chunk and its similarities stay in the second cache.
 const CHUNK: usize = 512;
@@ -47,11 +49,11 @@ struct Part {
     weighted: Vec<f32>,
 }
 
-/// Walks the queue. `rows` and `own` are `[rows, width]`, `queue` is `[.., width]`, `scale` has one number a row.
+/// Walks the queue. `rows` and `own` are `[rows, width]`, vectors of the queue `[.., width]`, `scale` has one number a row.
 pub(super) fn attend(
     rows: &[f32],
     own: &[f32],
-    queue: &[f32],
+    queue: &Vectors<'_>,
     width: usize,
     scale: &[f32],
 ) -> Attention {
@@ -71,11 +73,12 @@ pub(super) fn attend(
     let mut scales = scale.to_vec();
     scales.resize(stride, 0.0);
 
-    let parts: Vec<Part> = queue
-        .par_chunks(CHUNK * width)
+    let parts: Vec<Part> = chunks(queue, width)
+        .into_par_iter()
         .map_init(
-            || vec![0.0f32; CHUNK * stride],
-            |similarities, vectors| {
+            || (vec![0.0f32; CHUNK * stride], Vec::new()),
+            |(similarities, scratch), chunk| {
+                let vectors = queue.read(chunk, scratch);
                 let length = vectors.len() / width;
                 let vectors = Rows::dense(vectors, width);
                 multiply_packed(
@@ -122,11 +125,20 @@ pub(super) fn attend(
     join(&parts, &products, own, width, scale)
 }
 
+/// Where the chunks of a queue lie.
+fn chunks(queue: &Vectors<'_>, width: usize) -> Vec<Range<usize>> {
+    let (length, size) = (queue.len(), CHUNK * width);
+    let starts = (0..length).step_by(size);
+    starts
+        .map(|start| start..length.min(start + size))
+        .collect()
+}
+
 /// For each row the places of the `count` vectors of `queue` with the largest r·v, as [`nearest`](super::nearest) orders
 /// them.
 pub(super) fn largest_products(
     rows: &[f32],
-    queue: &[f32],
+    queue: &Vectors<'_>,
     width: usize,
     count: usize,
 ) -> Vec<usize> {
@@ -134,12 +146,13 @@ pub(super) fn largest_products(
     let stride = number.next_multiple_of(PADDING);
     let mut packed = Packed::new(Level::current(), width, number);
     packed.set_transposed(rows, width, None);
-    let parts: Vec<Vec<Largest>> = queue
-        .par_chunks(CHUNK * width)
-        .enumerate()
+    let parts: Vec<Vec<Largest>> = chunks(queue, width)
+        .into_par_iter()
         .map_init(
-            || vec![0.0f32; CHUNK * stride],
-            |similarities, (chunk, vectors)| {
+            || (vec![0.0f32; CHUNK * stride], Vec::new()),
+            |(similarities, scratch), chunk| {
+                let first = chunk.start / width;
+                let vectors = queue.read(chunk, scratch);
                 let length = vectors.len() / width;
                 multiply_packed(
                     length,
@@ -153,7 +166,7 @@ pub(super) fn largest_products(
                 let lines = similarities.chunks_exact(stride).take(length);
                 for (vector, line) in lines.enumerate() {
                     for (largest, &similarity) in largest.iter_mut().zip(line) {
-                        largest.add(similarity, chunk * CHUNK + vector);
+                        largest.add(similarity, first + vector);
                     }
                 }
                 largest

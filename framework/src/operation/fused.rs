@@ -11,6 +11,7 @@ use dfdx::{
 use super::{
     Contrast, Distillation, LEAST_NORM,
     attention::{attend, dot, largest_products},
+    candidates::Candidates,
     check,
 };
 use crate::tensor::{Device, Features, Plain, Traced, add_gradient, gradient, import, values};
@@ -59,22 +60,29 @@ pub fn normalise<T: Tape<f32, Device>>(
 }
 
 /// As [`info_nce`](super::info_nce).
-pub fn info_nce<T: Tape<f32, Device>>(
+pub fn info_nce<'q, T: Tape<f32, Device>>(
     query: Traced<Features>,
     key: Tensor<Features, f32, Device, T>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     temperature: f32,
 ) -> Contrast
 where
     OwnedTape<f32, Device>: Merge<T>,
 {
-    check(*query.shape(), *key.shape(), *queue.shape());
+    let queue = queue.into();
+    check(*query.shape(), *key.shape(), queue.shape());
     let (query, tape) = query.contiguous().split_tape();
     let (key, other) = key.contiguous().split_tape();
     let (batch, width) = *query.shape();
     let scale = 1.0 / temperature;
     let (queries, keys) = (values(&query), values(&key));
-    let attention = attend(&queries, &keys, &values(queue), width, &vec![scale; batch]);
+    let attention = attend(
+        &queries,
+        &keys,
+        &queue.vectors(),
+        width,
+        &vec![scale; batch],
+    );
 
     let pairs = attention.log_sum.iter().zip(&attention.own_logit);
     let losses: Vec<f64> = pairs.map(|(total, own)| total - own).collect();
@@ -112,20 +120,27 @@ where
 }
 
 /// As [`soft_nce`](super::soft_nce).
-pub fn soft_nce(
+pub fn soft_nce<'q>(
     query: Traced<Features>,
     key: &Plain<Features>,
     target: &Plain<Features>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     temperature: f32,
 ) -> Contrast {
-    check(*query.shape(), *key.shape(), *queue.shape());
-    check(*query.shape(), *target.shape(), *queue.shape());
+    let queue = queue.into();
+    check(*query.shape(), *key.shape(), queue.shape());
+    check(*query.shape(), *target.shape(), queue.shape());
     let (query, mut tape) = query.contiguous().split_tape();
     let (batch, width) = *query.shape();
     let scale = 1.0 / temperature;
     let (queries, keys, targets) = (values(&query), values(key), values(target));
-    let attention = attend(&queries, &keys, &values(queue), width, &vec![scale; batch]);
+    let attention = attend(
+        &queries,
+        &keys,
+        &queue.vectors(),
+        width,
+        &vec![scale; batch],
+    );
 
     // Σ share·logit = s · query·(Σ share·v): the target is all the loss needs of the labels.
     let rows = queries.chunks_exact(width).zip(targets.chunks_exact(width));
@@ -154,19 +169,29 @@ pub fn soft_nce(
 }
 
 /// As [`nearest`](super::nearest).
-pub fn nearest(rows: &Plain<Features>, queue: &Plain<Features>, count: usize) -> Vec<usize> {
-    largest_products(&values(rows), &values(queue), rows.shape().1, count)
+pub fn nearest<'q>(
+    rows: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
+    count: usize,
+) -> Vec<usize> {
+    largest_products(
+        &values(rows),
+        &queue.into().vectors(),
+        rows.shape().1,
+        count,
+    )
 }
 
 /// As [`distillation`](super::distillation).
-pub fn distillation(
+pub fn distillation<'q>(
     student: Traced<Features>,
     teacher: &Plain<Features>,
-    queue: &Plain<Features>,
+    queue: impl Into<Candidates<'q>>,
     student_temperature: f32,
     teacher_temperature: f32,
 ) -> Distillation {
-    check(*student.shape(), *teacher.shape(), *queue.shape());
+    let queue = queue.into();
+    check(*student.shape(), *teacher.shape(), queue.shape());
     let (student, mut tape) = student.contiguous().split_tape();
     let (batch, width) = *student.shape();
     let (students, teachers) = (values(&student), values(teacher));
@@ -175,7 +200,7 @@ pub fn distillation(
     let own: Vec<f32> = teachers.iter().chain(teachers.iter()).copied().collect();
     let mut scales = vec![1.0 / student_temperature; batch];
     scales.resize(2 * batch, 1.0 / teacher_temperature);
-    let attention = attend(&rows, &own, &values(queue), width, &scales);
+    let attention = attend(&rows, &own, &queue.vectors(), width, &scales);
 
     // Σ p·logit = s · row·(Σ p·v): the mean of the candidates under the teacher is all the loss needs of it.
     let (means, targets) = attention.mean.split_at(batch * width);

@@ -6,7 +6,7 @@ use dfdx::{
     tensor_ops::{Backward, SumTo},
 };
 
-use super::{composed, fused};
+use super::{HalfRows, composed, fused};
 use crate::tensor::{Features, Plain, Traced, import, scalar, values};
 
 /// Deterministic numbers in [−1, 1).
@@ -168,6 +168,28 @@ fn hard_labels_are_soft_labels_on_the_key_alone() {
 }
 
 #[test]
+fn a_queue_in_half_precision_is_that_of_its_rounded_numbers() {
+    for &(batch, width, length) in SIZES {
+        let (query, key) = (unit_rows(1, batch, width), unit_rows(2, batch, width));
+        let queue = unit_rows(3, length, width);
+        let half = HalfRows::of(&values(&queue), width);
+        let rounded = import(half.widened(), (length, width));
+        let a = fused::info_nce(query.leaky_trace(), key.clone(), &half, 0.1);
+        let b = fused::info_nce(query.leaky_trace(), key.clone(), &rounded, 0.1);
+        assert_eq!(scalar(&a.loss).to_bits(), scalar(&b.loss).to_bits());
+        assert_eq!(a.above, b.above);
+        let (a, b) = (a.loss.backward(), b.loss.backward());
+        assert_eq!(a.get(&query).as_vec(), b.get(&query).as_vec());
+        let count = 3.min(length);
+        let nearest = fused::nearest(&key, &half, count);
+        assert_eq!(nearest, fused::nearest(&key, &rounded, count));
+        let full = fused::info_nce(query.leaky_trace(), key.clone(), &queue, 0.1);
+        let half = fused::info_nce(query.leaky_trace(), key, &half, 0.1);
+        assert_close(&[scalar(&half.loss)], &[scalar(&full.loss)], 2e-3);
+    }
+}
+
+#[test]
 fn the_nearest_are_those_of_a_full_sort() {
     for &(batch, width, length) in SIZES {
         let (rows, queue) = (unit_rows(5, batch, width), unit_rows(6, length, width));
@@ -264,12 +286,12 @@ fn distillation_agrees_with_the_composed_loss() {
                 "{va} and {vb}"
             );
             assert!(
-                (a.entropy - b.entropy).abs() <= tolerance * b.entropy.max(1.0),
+                (a.entropy - b.entropy).abs() <= f64::from(tolerance) * b.entropy.max(1.0),
                 "{} and {}",
                 a.entropy,
                 b.entropy
             );
-            assert!(f64::from(va) >= a.entropy - tolerance);
+            assert!(f64::from(va) >= a.entropy - f64::from(tolerance));
             let (a, b) = (a.loss.backward(), b.loss.backward());
             let (a, b) = (a.get(&student).as_vec(), b.get(&student).as_vec());
             let gap = a

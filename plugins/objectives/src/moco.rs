@@ -28,7 +28,7 @@ use smallfry::{
 use crate::{
     groups::{by_groups, put_back},
     head::Projection,
-    queue::Queue,
+    queue::{Queue, Storage},
 };
 
 plugin! {
@@ -50,6 +50,8 @@ plugin! {
         label_smoothing: f64 = 0.0,
         /// How many keys of the queue that share is spread over.
         neighbours: usize = 5,
+        /// How the queue is kept: `Full`, in single precision, or `Half`, in half the memory.
+        queue_storage: Storage = Storage::Full,
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Objective>, Invalid> {
@@ -139,7 +141,7 @@ impl Objective for MoCo {
         Ok(Box::new(Contrast {
             query,
             key,
-            queue: Queue::new(self.queue, self.dim, setup.seed),
+            queue: Queue::stored(self.queue, self.dim, setup.seed, self.queue_storage),
             queue_batches: self.queue / setup.batch,
             pending: Vec::new(),
             momentum: self.momentum,
@@ -206,7 +208,7 @@ impl Smoothing {
         let shape = *keys.shape();
         let (width, count) = (shape.1, self.neighbours);
         let places = nearest(keys, queue.keys(), count);
-        let candidates = values(queue.keys());
+        let (candidates, mut scratch) = (queue.keys().vectors(), Vec::new());
         let each = self.share / count as f32;
         let mut target: Vec<f32> = values(keys)
             .iter()
@@ -217,7 +219,8 @@ impl Smoothing {
             .zip(places.chunks_exact(count))
         {
             for &place in places {
-                let candidate = &candidates[place * width..(place + 1) * width];
+                let range = place * width..(place + 1) * width;
+                let candidate = candidates.read(range, &mut scratch);
                 for (target, value) in target.iter_mut().zip(candidate) {
                     *target += each * value;
                 }

@@ -3,11 +3,14 @@
 //! In memory a key is a row, so that a chunk of keys is read in one stretch and a batch is written in one stretch.
 //! Checkpoints have the reference's layout, in which a key is a column of `[dim, length]`.
 
+use std::borrow::Cow;
+
 use smallfry::{
     data::random::Random,
     dfdx::shapes::HasShape,
     objective::{Buffer, BufferValues},
-    operation::normalise,
+    operation::{Candidates, HalfRows, normalise},
+    serde::{Deserialize, Serialize},
     tensor::{Features, Plain, import, replace_rows, values},
 };
 
@@ -17,26 +20,83 @@ const KEYS: &str = "queue";
 /// The name of the pointer in a checkpoint.
 const POINTER: &str = "queue_ptr";
 
+/// How the keys are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "smallfry::serde")]
+pub enum Storage {
+    /// In single precision.
+    #[default]
+    Full,
+    /// In half precision, in half the memory; a key's numbers are rounded to three digits.
+    Half,
+}
+
 /// Keys, oldest overwritten first.
 pub struct Queue {
-    keys: Plain<Features>,
+    keys: Keys,
     pointer: usize,
+}
+
+enum Keys {
+    Full(Plain<Features>),
+    Half(HalfRows),
+}
+
+impl Keys {
+    /// The keys in `rows`, `[length, dim]`.
+    fn new(rows: Plain<Features>, storage: Storage) -> Self {
+        match storage {
+            Storage::Full => Self::Full(rows),
+            Storage::Half => Self::Half(HalfRows::of(&values(&rows), rows.shape().1)),
+        }
+    }
+
+    fn storage(&self) -> Storage {
+        match self {
+            Self::Full(_) => Storage::Full,
+            Self::Half(_) => Storage::Half,
+        }
+    }
 }
 
 impl Queue {
     /// Random directions: N(0, 1) numbers, each key divided by its length.
     pub fn new(length: usize, dim: usize, seed: u64) -> Self {
+        Self::stored(length, dim, seed, Storage::Full)
+    }
+
+    /// As [`new`](Self::new), kept as `storage` says.
+    pub fn stored(length: usize, dim: usize, seed: u64, storage: Storage) -> Self {
         let mut random = Random::new(&[seed, u64::from_le_bytes(*b"queue\0\0\0")]);
         let keys = (0..length * dim).map(|_| normal(&mut random));
+        let keys = normalise(import(keys.collect(), (length, dim)));
         Self {
-            keys: normalise(import(keys.collect(), (length, dim))),
+            keys: Keys::new(keys, storage),
             pointer: 0,
         }
     }
 
     /// The keys, `[length, dim]`.
-    pub fn keys(&self) -> &Plain<Features> {
-        &self.keys
+    pub fn keys(&self) -> Candidates<'_> {
+        match &self.keys {
+            Keys::Full(keys) => keys.into(),
+            Keys::Half(keys) => keys.into(),
+        }
+    }
+
+    /// All keys in single precision, row after row.
+    fn rows(&self) -> Cow<'_, [f32]> {
+        match &self.keys {
+            Keys::Full(keys) => values(keys),
+            Keys::Half(keys) => Cow::Owned(keys.widened()),
+        }
+    }
+
+    fn replace(&mut self, first: usize, rows: &[f32]) {
+        match &mut self.keys {
+            Keys::Full(keys) => replace_rows(keys, first, rows),
+            Keys::Half(keys) => keys.replace(first, rows),
+        }
     }
 
     /// Overwrites the oldest keys with `keys`, `[batch, dim]`.
@@ -44,25 +104,25 @@ impl Queue {
     /// # Panics
     /// If there are more keys than places, or they have another width.
     pub fn push(&mut self, keys: &Plain<Features>) {
-        let (length, dim) = *self.keys.shape();
+        let (length, dim) = self.keys().shape();
         let keys = values(keys);
         let batch = keys.len() / dim;
         assert!(batch <= length && keys.len() == batch * dim);
         // A batch wraps around only where a checkpoint was written with another batch size.
         let (first, second) = keys.split_at(batch.min(length - self.pointer) * dim);
-        replace_rows(&mut self.keys, self.pointer, first);
-        replace_rows(&mut self.keys, 0, second);
+        self.replace(self.pointer, first);
+        self.replace(0, second);
         self.pointer = (self.pointer + batch) % length;
     }
 
     /// What a checkpoint keeps: `queue`, `[dim, length]`, and `queue_ptr`, `[1]`.
     pub fn buffers(&self) -> Vec<Buffer> {
-        let (length, dim) = *self.keys.shape();
+        let (length, dim) = self.keys().shape();
         vec![
             Buffer {
                 name: KEYS.into(),
                 shape: vec![dim, length],
-                values: BufferValues::Float(transposed(&values(&self.keys), dim)),
+                values: BufferValues::Float(transposed(&self.rows(), dim)),
             },
             Buffer {
                 name: POINTER.into(),
@@ -77,7 +137,7 @@ impl Queue {
     /// # Errors
     /// Says how it differs from this queue.
     pub fn restore(&mut self, buffer: Buffer) -> Result<(), String> {
-        let (length, dim) = *self.keys.shape();
+        let (length, dim) = self.keys().shape();
         match (buffer.name.as_str(), buffer.values) {
             (KEYS, BufferValues::Float(columns)) => {
                 if buffer.shape != [dim, length] || columns.len() != dim * length {
@@ -87,7 +147,8 @@ impl Queue {
                         buffer.shape
                     ));
                 }
-                self.keys = import(transposed(&columns, length), (length, dim));
+                let rows = import(transposed(&columns, length), (length, dim));
+                self.keys = Keys::new(rows, self.keys.storage());
                 Ok(())
             }
             (POINTER, BufferValues::Integer(pointer)) => match pointer[..] {
@@ -139,7 +200,7 @@ mod tests {
     use super::*;
 
     fn rows(queue: &Queue) -> Vec<f32> {
-        values(queue.keys()).into_owned()
+        queue.rows().into_owned()
     }
 
     #[test]
@@ -187,6 +248,25 @@ mod tests {
         }
         assert_eq!(rows(&other), rows(&queue));
         assert_eq!(other.pointer, 1);
+    }
+
+    #[test]
+    fn keys_in_half_precision_are_rounded_once_and_come_back_from_a_checkpoint() {
+        let mut queue = Queue::stored(6, 4, 1, Storage::Half);
+        for (half, full) in rows(&queue).iter().zip(rows(&Queue::new(6, 4, 1))) {
+            assert!((half - full).abs() <= full.abs() / 2048.0);
+        }
+        queue.push(&import(vec![0.1, 0.2, 0.3, 0.4], (1, 4)));
+        let (kept, given) = (rows(&queue), [0.1, 0.2, 0.3, 0.4]);
+        for (half, full) in kept.iter().zip(given) {
+            assert!(*half != full && (half - full).abs() <= full / 2048.0);
+        }
+        let mut other = Queue::stored(6, 4, 9, Storage::Half);
+        for buffer in queue.buffers() {
+            other.restore(buffer).expect("it is of the same size");
+        }
+        assert_eq!((rows(&other), other.pointer), (kept, 1));
+        assert!(matches!(other.keys, Keys::Half(_)));
     }
 
     #[test]
