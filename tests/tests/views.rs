@@ -20,6 +20,11 @@ use smallfry_tests::{
 
 /// A plan of a training with the photographs whose views are written as `fields`.
 fn plan(fields: &str) -> Plan {
+    changed(fields, &[])
+}
+
+/// The same with overrides.
+fn changed(fields: &str, overrides: &[&str]) -> Plan {
     let text = format!(
         "Pretrain(
             data: ImageFolder(path: \"photos/train\"),
@@ -33,7 +38,8 @@ fn plan(fields: &str) -> Plan {
         )"
     );
     let folder = repository().join("experiments");
-    experiment::parse(Source::new("views.ron", text), &folder, "views", &[])
+    let overrides: Vec<_> = overrides.iter().map(|&text| text.to_owned()).collect();
+    experiment::parse(Source::new("views.ron", text), &folder, "views", &overrides)
         .unwrap_or_else(|errors| panic!("{}", errors[0]))
 }
 
@@ -110,6 +116,35 @@ fn repeated_views_are_as_many_and_stay_together_in_the_resolved_file() {
         .collect();
     assert_eq!(sides, [Some(96), Some(96)]);
     assert!(plan.resolved.contains("Repeat(2, ["), "{}", plan.resolved);
+}
+
+#[test]
+fn overrides_reach_into_joint_and_repeated_views() {
+    let fields = "joint: IoUPair(low: 0.1), views: [[MoCoV2], Repeat(1, [MoCoV2(size: 96)])]";
+    let plan = changed(
+        fields,
+        &[
+            "pretrain.joint.high=0.5",
+            "pretrain.views.0=[MoCoV1(size: 64)]",
+            "pretrain.views.1.1.MoCoV2.size=32",
+        ],
+    );
+    let Stage::Pretrain(stage) = &plan.stages[0] else {
+        panic!("it is a training");
+    };
+    let joint = &stage.joint.as_ref().expect("it is there").line;
+    assert!(joint.starts_with("IoUPair(low: 0.1, high: 0.5,"), "{joint}");
+    let lines: Vec<_> = stage.views.iter().map(|view| &view[0].line[..]).collect();
+    assert!(
+        lines[0].starts_with("MoCoV1(size: 64") && lines[1].starts_with("MoCoV2(size: 32"),
+        "{lines:?}"
+    );
+    assert!(
+        changed(fields, &["pretrain.joint=None"])
+            .resolved
+            .find("joint")
+            .is_none()
+    );
 }
 
 fn train(folder: &Path, threads: usize, joint: &str) -> Vec<Value> {
