@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod convert;
 mod describe;
+mod foreign;
 mod list;
 mod replay;
 mod run;
@@ -21,13 +22,15 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     diagnostic::Diagnostic,
     failure::Failure,
     registry::{self, for_each_kind},
 };
+
+pub use foreign::{Foreign, Translation};
 
 /// Contrastive self-supervised learning of small vision models
 #[derive(Parser)]
@@ -63,6 +66,14 @@ enum Verb {
     Check {
         #[command(flatten)]
         experiment: Experiment,
+        /// Try so many steps of every training, and estimate time and memory
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 0,
+            conflicts_with = "resolved"
+        )]
+        dry_run: u16,
         /// Print the file with every default filled in
         #[arg(long)]
         resolved: bool,
@@ -95,6 +106,11 @@ enum Verb {
     },
     /// Kill runs of an experiment at random moments, and see that they come to the same
     VerifyResume(verify_resume::Arguments),
+    /// Tell the flags of the reference's programs that an experiment corresponds to, and what they leave unsaid
+    Flags {
+        #[command(flatten)]
+        experiment: Experiment,
+    },
     /// Compare runs: what differs in their settings, then their numbers
     Compare {
         /// The runs' folders, such as `runs/quickstart`; differences are to the first
@@ -145,16 +161,28 @@ impl From<Failure> for Refusal {
 
 /// Runs the program: parses the command line and does what it says.
 pub fn main() -> ExitCode {
+    main_with(&[])
+}
+
+/// As [`main`], with verbs that take the command lines of other programs.
+pub fn main_with(programs: &[Foreign]) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     // A panic has been reported by the hook when it gets here; nothing is used afterwards.
     let ending = panic::catch_unwind(|| {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let verb = Cli::parse().verb;
+        let commands = programs.iter().map(foreign::command);
+        let matches = Cli::command().subcommands(commands).get_matches();
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
-        act(verb)
+        if let Some((verb, matches)) = matches.subcommand()
+            && let Some(program) = programs.iter().find(|program| program.verb == verb)
+        {
+            return foreign::act(program, matches);
+        }
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        act(cli.verb, programs)
     });
     match ending {
         Ok(Ok(output)) => print(&output),
@@ -176,7 +204,7 @@ fn check_names<K: registry::Kind + ?Sized>() -> Result<(), Refusal> {
     })
 }
 
-fn act(verb: Verb) -> Result<String, Refusal> {
+fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
     match verb {
         Verb::Run {
             experiment,
@@ -195,9 +223,10 @@ fn act(verb: Verb) -> Result<String, Refusal> {
         }
         Verb::Check {
             experiment,
+            dry_run,
             resolved,
             json,
-        } => check::check(&experiment, resolved, json),
+        } => check::check(&experiment, usize::from(dry_run), resolved, json),
         Verb::List {
             kind,
             verbose,
@@ -207,6 +236,7 @@ fn act(verb: Verb) -> Result<String, Refusal> {
         Verb::Convert(arguments) => convert::convert(arguments),
         Verb::Replay { folder } => replay::replay(&folder),
         Verb::VerifyResume(arguments) => verify_resume::verify_resume(&arguments),
+        Verb::Flags { experiment } => foreign::flags(&experiment, programs),
         Verb::Compare { folders, json } => compare::compare(&folders, json),
         Verb::Report { folder } => {
             let page = crate::report::report(&folder)?;

@@ -85,6 +85,15 @@ pub fn compare(folders: &[PathBuf]) -> Result<Comparison, Failure> {
     })
 }
 
+/// The settings that a resolved experiment file holds, each with the path that an override of it would have.
+///
+/// # Errors
+/// The text is no RON.
+pub fn settings(resolved: &str) -> Result<Vec<(String, String)>, Failure> {
+    let settings = settings::flatten(Path::new("resolved.ron"), resolved.to_owned())?;
+    Ok(settings.fields)
+}
+
 impl Run {
     fn read(folder: &Path) -> Result<Self, Failure> {
         let resolved = folder.join("resolved.ron");

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod convert;
 pub mod dataset;
 pub mod diagnostic;
+pub mod doctor;
 pub mod dynamic;
 pub mod encoder;
 pub mod evaluate;

@@ -28,7 +28,7 @@ pub trait Objective: Send + Sync {
 
     /// What its user should know of a run that [`check`](Self::check) passes, such as a queue that holds keys of the
     /// images at hand; `check` shows it.
-    fn advise(&self, _: &Setup) -> Vec<Advice> {
+    fn advise(&self, _: &Setup, _: &dyn Backbone) -> Vec<Advice> {
         Vec::new()
     }
 

@@ -18,6 +18,7 @@ pub mod preview;
 mod record;
 pub mod replay;
 pub mod state;
+pub mod trial;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,24 +1,30 @@
 //! `check FILE`: everything that can be known about a run without running it.
 
 use super::{Experiment, Refusal, load, to_json};
-use crate::preflight::{self, Facts};
+use crate::{
+    doctor,
+    preflight::{self, Facts},
+};
 
 pub(super) fn check(
     experiment: &Experiment,
+    steps: usize,
     resolved: bool,
     json: bool,
 ) -> Result<String, Refusal> {
     let plan = load(experiment)?;
-    let stages = preflight::check(&plan)?;
+    let (facts, opened) = preflight::examine(&plan)?;
     if resolved {
         return Ok(plan.resolved);
     }
+    let report = doctor::report(&plan, facts, &opened, steps)?;
     if json {
         return Ok(to_json(&serde_json::json!({
             "name": plan.name,
             "seed": plan.seed,
             "output": plan.output,
-            "stages": stages,
+            "stages": report.stages,
+            "findings": report.findings,
         })));
     }
     let folder = plan.output.join(&plan.name);
@@ -28,8 +34,11 @@ pub(super) fn check(
         plan.seed,
         folder.display()
     );
-    for stage in &stages {
+    for stage in &report.stages {
         text += &section(stage);
+    }
+    for finding in &report.findings {
+        text += &format!("\n{finding}\n");
     }
     Ok(text)
 }

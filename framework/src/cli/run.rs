@@ -3,7 +3,7 @@
 use super::{Experiment, Refusal, load, to_json};
 use crate::{
     failure::Failure,
-    run::{Existing, Progress, RunOptions},
+    run::{Existing, Progress, RunOptions, Summary},
 };
 
 pub(super) fn run(
@@ -29,12 +29,15 @@ pub(super) fn run(
     let summary = crate::run::run(&plan, &options)?;
     Ok(match json {
         true => to_json(&summary),
-        false => {
-            let mut text = summary.results.to_string();
-            for note in &summary.notes {
-                text += &format!("note: {note}\n");
-            }
-            text + &format!("\n{}\n", summary.folder.display())
-        }
+        false => told(&summary),
     })
+}
+
+/// What a run came to, for a person.
+pub(super) fn told(summary: &Summary) -> String {
+    let mut text = summary.results.to_string();
+    for note in &summary.notes {
+        text += &format!("note: {note}\n");
+    }
+    text + &format!("\n{}\n", summary.folder.display())
 }

@@ -75,6 +75,12 @@ impl Prepared<'_> {
 /// # Errors
 /// The first mistake found, with its stage.
 pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
+    let (_, opened) = preflight::examine(plan)?;
+    stages(plan, &opened)
+}
+
+/// As [`all`], with the data sets that `preflight` opened.
+pub(crate) fn stages<'a>(plan: &'a Plan, opened: &Opened) -> Result<Vec<Prepared<'a>>, Failure> {
     file_name("the experiment's name", &plan.name)?;
     if plan.stages.is_empty() {
         return Err(Failure::mistake(format!(
@@ -82,18 +88,17 @@ pub fn all(plan: &Plan) -> Result<Vec<Prepared<'_>>, Failure> {
             plan.name
         )));
     }
-    let (_, opened) = preflight::examine(plan)?;
     // Training first: an evaluation of untrained weights may stand before the training it is to be compared with.
     let mut slots: Vec<Option<Prepared>> = Vec::new();
     for stage in &plan.stages {
         slots.push(match stage {
-            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &slots, &opened)?),
+            Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &slots, opened)?),
             Stage::Evaluate(_) => None,
         });
     }
     for (index, stage) in plan.stages.iter().enumerate() {
         if let Stage::Evaluate(stage) = stage {
-            slots[index] = Some(evaluation(stage, plan.seed, index, &slots, &opened)?);
+            slots[index] = Some(evaluation(stage, plan.seed, index, &slots, opened)?);
         }
     }
     let prepared: Vec<_> = slots.into_iter().flatten().collect();

@@ -1,6 +1,8 @@
-//! Progress on stderr: a moving line on a terminal, one aligned line for each epoch elsewhere.
+//! Progress on stderr: a moving line on a terminal; elsewhere one aligned line for each epoch, and one a minute within
+//! long epochs.
 
 use std::{
+    cell::Cell,
     io::{self, IsTerminal},
     time::{Duration, Instant},
 };
@@ -19,7 +21,14 @@ pub struct Display {
     /// Steps of the stage, and those done before `begin`.
     steps: u64,
     before: u64,
+    /// The loss of encoders that tell nothing apart, where there is one.
+    chance: Option<f64>,
+    /// When the last line was written.
+    told: Cell<Instant>,
 }
+
+/// Time between lines within an epoch.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 enum Output {
@@ -65,6 +74,8 @@ impl Display {
             begin: Instant::now(),
             steps: 0,
             before: 0,
+            chance: None,
+            told: Cell::new(Instant::now()),
         }
     }
 
@@ -72,7 +83,9 @@ impl Display {
     pub fn stage(&mut self, name: &str, steps: u64, before: u64) {
         self.stage = name.to_owned();
         self.begin = Instant::now();
+        self.told.set(self.begin);
         (self.steps, self.before) = (steps, before);
+        self.chance = None;
         if let Output::Bar(bar) = &self.output {
             bar.reset();
             bar.set_length(steps);
@@ -86,16 +99,30 @@ impl Display {
         }
     }
 
+    /// Losses of the stage are shown beside `loss`, that of encoders that tell nothing apart.
+    pub fn chance(&mut self, loss: Option<f64>) {
+        self.chance = loss;
+    }
+
     /// A step is done.
     pub fn step(&self, standing: &Standing) {
-        if let Output::Bar(bar) = &self.output {
-            bar.set_position(standing.step);
-            bar.set_message(self.line(standing));
+        match &self.output {
+            Output::Bar(bar) => {
+                bar.set_position(standing.step);
+                bar.set_message(self.line(standing));
+            }
+            Output::Lines if self.told.get().elapsed() >= BETWEEN_LINES => {
+                self.told.set(Instant::now());
+                let done = 100 * standing.step / self.steps.max(1);
+                eprintln!("{}  {}  {done} % done", self.stage, self.line(standing));
+            }
+            Output::Lines | Output::Silent => {}
         }
     }
 
     /// An epoch is done.
     pub fn epoch(&self, standing: &Standing) {
+        self.told.set(Instant::now());
         let line = format!("{}  {}", self.stage, self.line(standing));
         match &self.output {
             Output::Silent => {}
@@ -132,6 +159,9 @@ impl Display {
         let digits = standing.epochs.to_string().len();
         let mut line = format!("epoch {:>digits$}/{}", standing.epoch, standing.epochs);
         line.push_str(&format!("  loss {}", figure(standing.loss, 7, 4)));
+        if let Some(chance) = self.chance {
+            line.push_str(&format!(" (chance {chance:.4})"));
+        }
         for (name, value) in &standing.measures {
             line.push_str(&format!("  {name} {}", figure(*value, 6, 2)));
         }
@@ -196,6 +226,13 @@ mod tests {
             line,
             "epoch   3/100  loss  5.2500  acc1   7.50  lr 3.000e-2    262.4 images/s  waiting   3 %"
         );
+        display.chance(Some(4.174_387));
+        assert!(
+            display
+                .line(&standing)
+                .contains("  loss  5.2500 (chance 4.1744)  acc1")
+        );
+        display.chance(None);
         standing.epoch = 10;
         standing.loss = Some(10.5);
         standing.measures.insert("acc1".to_owned(), Some(100.0));

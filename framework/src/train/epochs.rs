@@ -44,6 +44,7 @@ impl Training<'_> {
             steps * self.stage.epochs as u64,
             self.steps_at(begin),
         );
+        workplace.display.chance(machine.learner.chance_loss());
         let mut monitor = Monitor::new(self, batches.data());
         if begin == Mark::default()
             && let Some(monitor) = &mut monitor

@@ -1,5 +1,6 @@
 //! The stock objectives.
 
+pub mod advice;
 pub mod groups;
 pub mod head;
 pub mod moco;

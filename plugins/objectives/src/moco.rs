@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use smallfry::{
     Backbone, Context, Encoder, Invalid, Objective,
+    advice::Advice,
     data::random::Random,
     dfdx::shapes::HasShape,
     encoder::ImageBatch,
@@ -26,6 +27,7 @@ use smallfry::{
 };
 
 use crate::{
+    advice,
     groups::{by_groups, put_back},
     head::Projection,
     queue::{Queue, Storage},
@@ -118,6 +120,13 @@ impl Objective for MoCo {
             .help(format!("give at most {}", batch / 2)));
         }
         Ok(())
+    }
+
+    fn advise(&self, setup: &Setup, backbone: &dyn Backbone) -> Vec<Advice> {
+        let mut advice = advice::on_queue(self.queue, setup);
+        advice.extend(advice::on_momentum(self.momentum, setup));
+        advice.extend(advice::on_groups(self.groups, setup, backbone));
+        advice
     }
 
     fn start(&self, setup: &Setup, backbone: &dyn Backbone) -> Result<Box<dyn Learner>, Invalid> {

@@ -34,7 +34,7 @@ use smallfry::{
     tensor::{Features, Plain, import, values},
 };
 
-use crate::{MoCo, head::Projection, queue::Queue};
+use crate::{MoCo, advice, head::Projection, queue::Queue};
 
 /// The parameter that names the teacher's weights.
 const WEIGHTS: &str = "weights";
@@ -234,8 +234,18 @@ impl Objective for Distil {
         self.queue_rules().check(setup)
     }
 
-    fn advise(&self, setup: &Setup) -> Vec<Advice> {
-        self.queue_rules().advise(setup)
+    fn advise(&self, setup: &Setup, backbone: &dyn Backbone) -> Vec<Advice> {
+        let mut advice = advice::on_queue(self.params.queue, setup);
+        let (own, taught) = (backbone.preprocessing(), self.teacher.preprocessing());
+        if Recolouring::between(&own, &taught).is_some() {
+            let remark = Invalid::new(
+                "teacher",
+                "was trained on images normalised otherwise than the student's",
+            );
+            let help = "nothing need be done: the teacher is given every view in its own colours";
+            advice.push(Advice::note(remark.help(help)));
+        }
+        advice
     }
 
     fn check_views(&self, sizes: &[usize]) -> Result<(), Invalid> {

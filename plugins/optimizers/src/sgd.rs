@@ -48,6 +48,11 @@ impl Optimizer for SGD {
         self.lr
     }
 
+    /// That of MoCo (He et al. 2020); the small models' recipe, 0.06 at 512 images, is the same in proportion.
+    fn reference_rate(&self) -> Option<(f64, usize)> {
+        Some((0.03, 256))
+    }
+
     fn check(&self, parameters: &Parameters) -> Result<(), Invalid> {
         Shares::check("no_decay", parameters, &self.no_decay)
     }
