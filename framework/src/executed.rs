@@ -295,7 +295,7 @@ mod tests {
         let mut body = encoder().network;
         // Without the two layers of its own head.
         body.blocks.truncate(body.blocks.len() - 2);
-        let mut encoder = Executed::new(body, classifier, &head, 1);
+        let encoder = Executed::new(body, classifier, &head, 1);
         let names = |encoder: &Executed| -> Vec<_> {
             let parameters = encoder.parameters();
             let specs = parameters.specs()[6..].iter();

@@ -88,7 +88,7 @@ fn texts(json: &Json) -> Vec<String> {
 
 /// Features of two filled images by the weights in a file.
 fn features(path: &Path, backbone: &str, encoder: Option<&str>, case: &Json) -> Vec<f32> {
-    let mut network = build::<dyn Backbone>(backbone).encoder(&Head::default(), 9);
+    let network = build::<dyn Backbone>(backbone).encoder(&Head::default(), 9);
     checkpoint::load_backbone(path, encoder, &mut network.parameters())
         .unwrap_or_else(|e| panic!("{e}"));
     let pixels = Fill::of(case).scaled("input", 2 * 3 * SIDE * SIDE, 1.5);
@@ -371,6 +371,7 @@ fn trained(backbone: &str) -> Checkpoint {
         epoch: 3,
         step: 2,
         seed: 1,
+        within: None,
         config: format!(
             "seed: 1\nbackbone: {}optimizer: {}",
             resolved(backbone),
