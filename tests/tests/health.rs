@@ -318,12 +318,12 @@ fn a_collapse_stops_the_run_with_the_reason_and_keeps_the_states_before() {
     assert_eq!(failure.cause, Cause::Fault);
     let log = lines(folder.path());
     let epoch = log[log.len() - 1]["epoch"].as_u64().unwrap();
-    // Not before step 100, which is the end of epoch 20, and not before features lie on a line.
-    assert!((20..30).contains(&epoch));
+    // Not before the fifth epoch, and not before features lie on a line.
+    assert!((5..30).contains(&epoch));
     let ranks = |line: &&Value| line["event"] == "health" && line["epoch"] != epoch;
     for line in log.iter().filter(ranks) {
         let rank = line["effective_rank"].as_f64().unwrap();
-        assert!(line["collapse"].is_null() && (rank > 1.5 || line["epoch"].as_u64() < Some(20)));
+        assert!(line["collapse"].is_null() && (rank > 1.5 || line["epoch"].as_u64() < Some(5)));
     }
     let message = &failure.message;
     let (stopped, kept) = (

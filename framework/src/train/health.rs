@@ -18,7 +18,7 @@ use smallfry_data::Dataset;
 use super::{Training, Workplace, record::Recorder};
 use crate::{
     failure::Failure,
-    log::{Entry, Measures},
+    log::{self, Entry, Measures},
     measure::{UnitRows, alignment, deviation, effective_rank, instance_accuracy, uniformity},
     objective::Learner,
     report,
@@ -52,6 +52,8 @@ pub(super) struct Monitor<'a> {
     labelled: Option<(Arc<dyn Dataset>, Arc<dyn Dataset>)>,
     seconds: f64,
     warned: bool,
+    /// Whether features lay apart in an earlier measurement; none before the log was asked.
+    apart: Option<bool>,
 }
 
 impl<'a> Monitor<'a> {
@@ -75,6 +77,7 @@ impl<'a> Monitor<'a> {
             labelled,
             seconds: 0.0,
             warned: false,
+            apart: None,
         })
     }
 
@@ -101,7 +104,19 @@ impl<'a> Monitor<'a> {
             return Ok(());
         }
         let begin = Instant::now();
-        let entry = self.measure(learner, epoch, whole)?;
+        let stage = &self.training.stage.name;
+        let apart = match self.apart {
+            Some(apart) => apart,
+            // A run that is gone on with knows what it was before the stop.
+            None => log::read::<Entry>(&workplace.folder.path("log.jsonl"))?
+                .iter()
+                .any(|entry| {
+                    let own = matches!(entry, Entry::Health { stage: of, .. } if of == stage);
+                    own && Evidence::of(entry).apart()
+                }),
+        };
+        let entry = self.measure(learner, epoch, whole, apart)?;
+        self.apart = Some(apart || Evidence::of(&entry).apart());
         self.seconds += begin.elapsed().as_secs_f64();
         recorder.line(&entry)?;
         let Entry::Health {
@@ -110,7 +125,6 @@ impl<'a> Monitor<'a> {
         else {
             return Ok(());
         };
-        let stage = &self.training.stage.name;
         if let (Some(rank), Some(told)) = (
             entry.figure("effective_rank"),
             entry.figure("instance_accuracy"),
@@ -141,17 +155,20 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
-    /// The line of the log on the encoder after `epoch` epochs, of which the last is logged as `whole`.
+    /// The line of the log on the encoder after `epoch` epochs, of which the last is logged as `whole`; `apart` where its
+    /// features lay apart before.
     fn measure(
         &self,
         learner: &dyn Learner,
         epoch: usize,
         whole: Option<&Entry>,
+        apart: bool,
     ) -> Result<Entry, Failure> {
         let step = (epoch * self.training.steps_per_epoch()) as u64;
         let seen = sample::embed(self.training, learner, &self.sample)?;
         let images = seen.names.len();
         let mut evidence = Evidence {
+            step,
             images,
             width: seen.width,
             chance_loss: learner.chance_loss(),
@@ -198,15 +215,14 @@ impl<'a> Monitor<'a> {
         {
             measures.extend(labelled::scores(self.training, learner, wanted, sets)?);
         }
-        // What cannot be a number says so at once, what may still be learnt gets its time.
-        let judged = epoch >= self.health.patience.max(1) && step >= collapse::STEPS;
+        let patience = epoch >= self.health.patience.max(1);
         Ok(Entry::Health {
             stage: self.training.stage.name.clone(),
             epoch,
             step,
             images,
             width: evidence.width,
-            collapse: evidence.collapse(judged),
+            collapse: evidence.collapse(patience, apart),
             measures,
         })
     }

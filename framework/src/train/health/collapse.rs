@@ -1,10 +1,17 @@
 //! When features are taken for collapsed.
 //!
-//! The bounds are far from anything that a healthy run shows, so that no run is stopped for nothing: features of a fresh
-//! network lie close together too, and a hard task begins at chance.
+//! The bounds are far from anything that a healthy run shows, so that no run is stopped for nothing. Two things look
+//! like a collapse and are none: a hard task begins at chance, and a fresh network, whose running statistics are not yet
+//! those of its layers, gives nearly the same feature for every image. So features are judged once they have been apart,
+//! or after so many steps that the slowest running statistics (a momentum of 0.01) have settled.
 
-/// Steps before features are judged, whatever the number of epochs: running statistics have settled by then.
-pub(super) const STEPS: u64 = 100;
+use crate::log::Entry;
+
+/// Steps after which features are judged even if they have never been apart.
+const SETTLED: u64 = 3000;
+
+/// Steps after which something must be learnt of the task.
+const LEARNT: u64 = 1000;
 
 /// Deviation of the features, as a share of that of features spread evenly, below which they lie on one point.
 const SPREAD: f64 = 0.01;
@@ -24,6 +31,8 @@ const IMAGES: usize = 8;
 /// What is known of an encoder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evidence {
+    /// Steps done.
+    pub step: u64,
     /// Images that were measured.
     pub images: usize,
     /// Width of their features.
@@ -43,14 +52,35 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// The reason to take the encoder for collapsed, if there is one; unless `judged`, only what no time can mend counts.
-    pub fn collapse(&self, judged: bool) -> Option<String> {
-        if self.not_finite.is_some() || !judged {
+    /// What a line of the log tells of the features.
+    pub fn of(entry: &Entry) -> Self {
+        match entry {
+            Entry::Health { images, width, .. } => Self {
+                images: *images,
+                width: *width,
+                deviation: entry.figure("deviation"),
+                effective_rank: entry.figure("effective_rank"),
+                ..Self::default()
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether the features are known to lie apart, on more than a line.
+    pub fn apart(&self) -> bool {
+        let known = self.deviation.is_some() && self.effective_rank.is_some();
+        known && self.point().is_none() && self.line().is_none()
+    }
+
+    /// The reason to take the encoder for collapsed, if there is one. Only what no time can mend counts unless
+    /// `patience` is at its end; `apart` where the features lay apart before.
+    pub fn collapse(&self, patience: bool, apart: bool) -> Option<String> {
+        if self.not_finite.is_some() || !patience {
             return self.not_finite.clone();
         }
-        self.point()
-            .or_else(|| self.line())
-            .or_else(|| self.chance())
+        let features = || self.point().or_else(|| self.line());
+        let features = (apart || self.step >= SETTLED).then(features).flatten();
+        features.or_else(|| self.chance().filter(|_| self.step >= LEARNT))
     }
 
     fn point(&self) -> Option<String> {
@@ -96,6 +126,7 @@ mod tests {
 
     fn healthy() -> Evidence {
         Evidence {
+            step: LEARNT,
             images: 512,
             width: 128,
             deviation: Some(0.07),
@@ -112,7 +143,7 @@ mod tests {
         let reason = |change: fn(&mut Evidence)| {
             let mut evidence = healthy();
             change(&mut evidence);
-            evidence.collapse(true).unwrap_or_default()
+            evidence.collapse(true, true).unwrap_or_default()
         };
         assert_eq!(reason(|_| ()), "");
         for (change, said) in [
@@ -147,16 +178,37 @@ mod tests {
         ] {
             let mut evidence = healthy();
             change(&mut evidence);
-            assert_eq!(evidence.collapse(true), None);
+            assert_eq!(evidence.collapse(true, true), None);
         }
+    }
+
+    #[test]
+    fn features_are_apart_where_that_is_known() {
+        let mut evidence = healthy();
+        assert!(evidence.apart());
+        evidence.effective_rank = Some(1.1);
+        assert!(!evidence.apart());
+        assert!(!Evidence::default().apart());
     }
 
     #[test]
     fn time_is_given_to_what_time_can_mend() {
         let mut evidence = healthy();
         evidence.deviation = Some(0.0);
-        assert_eq!(evidence.collapse(false), None);
+        assert_eq!(evidence.collapse(false, true), None);
+        // A fresh network whose running statistics may not have settled.
+        assert_eq!(evidence.collapse(true, false), None);
+        evidence.step = SETTLED;
+        assert!(evidence.collapse(true, false).is_some());
+        evidence = healthy();
+        (evidence.loss, evidence.acc1) = (Some(11.08), Some(0.0));
+        assert!(evidence.collapse(true, false).is_some());
+        evidence.step = LEARNT - 1;
+        assert_eq!(evidence.collapse(true, true), None);
         evidence.not_finite = Some("no numbers".to_owned());
-        assert_eq!(evidence.collapse(false).as_deref(), Some("no numbers"));
+        assert_eq!(
+            evidence.collapse(false, false).as_deref(),
+            Some("no numbers")
+        );
     }
 }
