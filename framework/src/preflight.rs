@@ -262,8 +262,7 @@ impl Check {
                 self.open(test);
             }
             (Some(None), Some(data)) if data.classes().is_empty() || data.len() < 4 => {
-                let message =
-                    "the metrics of `health` need images with classes, and those of the training are not";
+                let message = "the metrics of `health` need images with classes, and those of the training are not";
                 let help = "give it labelled images by `train` and `test`".to_owned();
                 self.error(&stage.site, "health", message.to_owned(), Some(help));
             }

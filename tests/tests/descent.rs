@@ -202,7 +202,10 @@ fn more_batches_than_there_are_images_for_are_refused() {
     };
     let failure = go(&plan(folder.path(), &Shape::default(), 4, step)).unwrap_err();
     assert_eq!(failure.cause, Cause::Mistake);
-    assert!(failure.message.contains("11 batches of 4 are more"), "{failure}");
+    assert!(
+        failure.message.contains("11 batches of 4 are more"),
+        "{failure}"
+    );
 }
 
 #[test]
