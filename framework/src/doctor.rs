@@ -118,8 +118,9 @@ impl Doctor {
 
     fn training(&mut self, training: &Training, data: &dyn Dataset, outlook: &Outlook) {
         let stage = training.stage;
-        for Advice { severity, remark } in
-            stage.objective.advise(&training.setup, &*stage.backbone.plugin)
+        for Advice { severity, remark } in stage
+            .objective
+            .advise(&training.setup, &*stage.backbone.plugin)
         {
             self.say(severity, stage.objective.diagnose(&remark));
         }

@@ -137,10 +137,15 @@ fn change(figure: &Figure, run: usize) -> String {
     let Some(difference) = figure.differences[run] else {
         return String::new();
     };
-    let sign = if difference < 0.0 { '-' } else { '+' };
     let size = match figure.unit.as_str() {
         "%" => format!("{:.2}", difference.abs()),
         _ => number(difference.abs()),
+    };
+    // What rounds to nothing has no sign.
+    let nothing = size.chars().all(|c| "0.".contains(c));
+    let sign = match difference < 0.0 && !nothing {
+        true => '-',
+        false => '+',
     };
     let verdict = match figure.standard_errors[run] {
         None => String::new(),
