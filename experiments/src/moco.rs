@@ -409,9 +409,9 @@ fn arguments(settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
             flag(names, value);
         }
     }
-    let head = HEADS
-        .iter()
-        .find(|(_, head)| setting("objective.head") == Some(head));
+    // RON writes the word `None` as `r#None` where it is no missing value.
+    let own = setting("objective.head").map(|word| word.trim_start_matches("r#"));
+    let head = HEADS.iter().find(|(_, head)| own == Some(head));
     match head {
         Some(("wide", _)) | None => {}
         // No value at all would take the next word.
