@@ -51,8 +51,9 @@ impl Epilogue {
 /// The right-hand side of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Right {
-    /// Panels made by [`pack`] for the same level.
-    Packed(*const f32),
+    /// Panels made by [`pack`] for the same level; and the panels of the product that comes next, or null: they are asked
+    /// for ahead of it, so that they are in the second-level cache then.
+    Packed(*const f32, *const f32),
     /// Row-major, with the distance between rows.
     Rows(*const f32, usize),
 }
@@ -352,7 +353,7 @@ pub fn multiply_packed(
             b.n(),
             a.values.as_ptr(),
             a.stride,
-            Right::Packed(b.values().as_ptr()),
+            Right::Packed(b.values().as_ptr(), std::ptr::null()),
             c.as_mut_ptr(),
             ldc,
             &epilogue,

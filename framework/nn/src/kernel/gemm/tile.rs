@@ -3,7 +3,7 @@
 //! A tile is MR rows by NV vectors of accumulators; its size is a compile-time constant, so that the accumulators stay in
 //! registers. Heights favour multiples of seven, the widths of all maps at 224×224.
 
-use std::ops::Range;
+use std::{ops::Range, ptr};
 
 use super::{
     super::{
@@ -14,6 +14,8 @@ use super::{
 };
 use crate::network::Activation;
 
+/// Inner steps between requests of lines that are needed later: a burst of them would wait for one another.
+const STEPS: usize = 8;
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
@@ -86,9 +88,8 @@ struct Panel<'a, const MR: usize, const NV: usize> {
     epilogue: &'a Epilogue,
     /// B has whole vectors also where C ends within one.
     padded: bool,
-    /// Another packed panel follows, this far behind the start of this one.
-    more: bool,
-    behind: usize,
+    /// The packed panel that is needed next, or null.
+    next: *const f32,
 }
 
 impl<const MR: usize, const NV: usize> Kernel for Panel<'_, MR, NV> {
@@ -156,25 +157,28 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
                     }
                 }
             }
-            self.prefetch::<S, R>(row);
+            self.prefetch_c::<S, R>(row);
             let (a, mut b) = (self.a.add(row * self.lda), self.b);
-            for k in 0..self.k {
-                let mut v = [s.zero(); NV];
-                for (j, v) in v.iter_mut().enumerate() {
-                    let p = b.add(j * S::LANES);
-                    *v = if MASK_B && j + 1 == NV {
-                        s.load_masked(p, mask)
-                    } else {
-                        s.load(p)
-                    };
+            let (mut ahead, end) = self.ahead::<S>(row);
+            let lines = (end - ahead)
+                .div_ceil(LINE)
+                .div_ceil((self.k / STEPS).max(1));
+            let mut k = 0;
+            while ahead < end && k + STEPS <= self.k {
+                for line in 0..lines {
+                    far(self.next.wrapping_add(ahead + line * LINE));
                 }
-                for (i, row) in tile.iter_mut().enumerate() {
-                    let x = s.splat(*a.add(i * self.lda + k));
-                    for j in 0..NV {
-                        row[j] = s.fmadd(x, v[j], row[j]);
-                    }
+                ahead += lines * LINE;
+                for _ in 0..STEPS {
+                    self.step::<S, R, MASK_B>(s, mask, a.add(k), b, &mut tile);
+                    b = b.add(self.ldb);
+                    k += 1;
                 }
+            }
+            while k < self.k {
+                self.step::<S, R, MASK_B>(s, mask, a.add(k), b, &mut tile);
                 b = b.add(self.ldb);
+                k += 1;
             }
             let c = self.c.add(row * self.ldc);
             if e.accumulate {
@@ -243,24 +247,57 @@ impl<const MR: usize, const NV: usize> Panel<'_, MR, NV> {
         }
     }
 
-    /// Asks for what will be needed next: the tile of C, which is written when the products are done, and this tile's share
-    /// of the next panel, so that all of it is in the second-level cache when its turn comes. Tensors of a batch come from
-    /// memory: with both, products of a transformer's sizes are a sixth faster.
+    /// One inner step: a column of A times a row of B.
     #[inline(always)]
-    fn prefetch<S: Simd, const R: usize>(&self, row: usize) {
+    unsafe fn step<S: Simd, const R: usize, const MASK_B: bool>(
+        &self,
+        s: S,
+        mask: S::Mask,
+        a: *const f32,
+        b: *const f32,
+        tile: &mut [[S::Vector; NV]; R],
+    ) {
+        // SAFETY: numbers of R rows of A, and of a row of B that is masked where it ends.
+        unsafe {
+            let mut v = [s.zero(); NV];
+            for (j, v) in v.iter_mut().enumerate() {
+                let p = b.add(j * S::LANES);
+                *v = if MASK_B && j + 1 == NV {
+                    s.load_masked(p, mask)
+                } else {
+                    s.load(p)
+                };
+            }
+            for (i, row) in tile.iter_mut().enumerate() {
+                let x = s.splat(*a.add(i * self.lda));
+                for j in 0..NV {
+                    row[j] = s.fmadd(x, v[j], row[j]);
+                }
+            }
+        }
+    }
+
+    /// Asks for the tile of C, which is written when the products are done.
+    #[inline(always)]
+    fn prefetch_c<S: Simd, const R: usize>(&self, row: usize) {
         for i in 0..R {
             for j in 0..NV {
                 near(self.c.wrapping_add((row + i) * self.ldc + j * S::LANES));
             }
         }
-        if self.more {
-            let len = self.k * NV * S::LANES;
-            let share = (len / LINE).div_ceil(self.m.div_ceil(MR)) * LINE;
-            let first = row / MR * share;
-            for at in (first..(first + share).min(len)).step_by(LINE) {
-                far(self.b.wrapping_add(self.behind + at));
-            }
+    }
+
+    /// The share of the next panel that the tile at `row` asks for, so that all of it is in the second-level cache when its
+    /// turn comes.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, row: usize) -> (usize, usize) {
+        if self.next.is_null() {
+            return (0, 0);
         }
+        let len = self.k * NV * S::LANES;
+        let share = (len / LINE).div_ceil(self.m.div_ceil(MR)) * LINE;
+        let first = row / MR * share;
+        (first.min(len), (first + share).min(len))
     }
 
     /// Swish of a stored tile, and its sums. The exponential is too long to be unrolled for every register of a tile:
@@ -310,7 +347,7 @@ pub(super) unsafe fn panels(
     n: usize,
     a: *const f32,
     lda: usize,
-    b: Right,
+    right: Right,
     c: *mut f32,
     ldc: usize,
     epilogue: &Epilogue,
@@ -319,10 +356,19 @@ pub(super) unsafe fn panels(
         let width = vectors * level.lanes();
         // SAFETY: the panel lies within the operands, by the caller's promise.
         unsafe {
-            let (b, ldb, padded) = match b {
-                Right::Packed(p) => (p.add(k * column + depth.start * width), width, true),
-                Right::Rows(p, ldb) => (p.add(depth.start * ldb + column), ldb, false),
+            let (b, ldb, next) = match right {
+                Right::Packed(p, next) => {
+                    let b = p.add(k * column + depth.start * width);
+                    let next = match next.is_null() {
+                        _ if column + width < n => b.wrapping_add(k * width),
+                        true => next,
+                        false => next.wrapping_add(depth.start * width),
+                    };
+                    (b, width, next)
+                }
+                Right::Rows(p, ldb) => (p.add(depth.start * ldb + column), ldb, ptr::null()),
             };
+            let padded = matches!(right, Right::Packed(..));
             macro_rules! run {
                 ($mr:literal, $nv:literal) => {
                     level.run(Panel::<$mr, $nv> {
@@ -338,8 +384,7 @@ pub(super) unsafe fn panels(
                         column,
                         epilogue,
                         padded,
-                        more: padded && column + width < n,
-                        behind: k * width,
+                        next,
                     })
                 };
             }

@@ -268,9 +268,15 @@ impl Pointwise {
     ) {
         let m = c.len() / n;
         assert!(c.len() == m * n && a.len() == m * k);
-        let blocks = packed.chunks(packed_len(k, PANEL));
-        for (column, packed) in (0..n).step_by(PANEL).zip(blocks) {
+        let len = packed_len(k, PANEL);
+        for (column, block) in (0..n).step_by(PANEL).zip(packed.chunks(len)) {
             let width = PANEL.min(n - column);
+            // The first block comes after the last, for the next rows.
+            let next = if column + PANEL < n {
+                block.as_ptr().wrapping_add(len)
+            } else {
+                packed.as_ptr()
+            };
             let start = start.map(|start| start[column..][..width].as_ptr());
             let epilogue = Epilogue {
                 start: start.unwrap_or(std::ptr::null()),
@@ -287,7 +293,7 @@ impl Pointwise {
                     width,
                     a.as_ptr(),
                     k,
-                    Right::Packed(packed.as_ptr()),
+                    Right::Packed(block.as_ptr(), next),
                     c.as_mut_ptr().add(column),
                     n,
                     &epilogue,

@@ -167,7 +167,7 @@ impl InvertedResidual {
                             slope: None,
                         });
                     }
-                    let b = Right::Packed(scratch.at(m.packed_project_back));
+                    let b = Right::Packed(scratch.at(m.packed_project_back), std::ptr::null());
                     let (a, c) = (dy3.at(0), da.at(0));
                     gemm(level, rows, o, n, a, o, b, c, n, &Epilogue::SET);
                     for i in images {

@@ -64,7 +64,10 @@ impl InvertedResidual {
                 let x = &x[i * image * k..(i + 1) * image * k];
                 // SAFETY: the image's own rows of the tensor.
                 unsafe {
-                    let (b, c) = (Right::Packed(packed.at(0)), out.at(i * image * n));
+                    let (b, c) = (
+                        Right::Packed(packed.at(0), std::ptr::null()),
+                        out.at(i * image * n),
+                    );
                     gemm(level, image, k, n, x.as_ptr(), k, b, c, n, &e);
                 }
                 part.flush();

@@ -131,7 +131,7 @@ impl InvertedResidual {
                                 };
                                 let place = m.packed_expand_back + channel * k.next_multiple_of(16);
                                 let (a, c) = (normalised.at(0), dx.at(pixel * k));
-                                let b = Right::Packed(scratch.at(place));
+                                let b = Right::Packed(scratch.at(place), std::ptr::null());
                                 gemm(level, all, width, k, a, width, b, c, k, &e);
                             }
                             let (a, c) = (x[pixel * k..].as_ptr(), gradients.at(channel));
@@ -315,7 +315,10 @@ impl InvertedResidual {
                     start: norm.negative.as_ptr().add(channel),
                     ..Epilogue::SET
                 };
-                let b = Right::Packed(scratch.at(self.memory.packed_expand + k * channel));
+                let b = Right::Packed(
+                    scratch.at(self.memory.packed_expand + k * channel),
+                    std::ptr::null(),
+                );
                 let a = x[pixel * k..].as_ptr();
                 gemm(self.level, pixels, k, width, a, k, b, to.at(0), width, &e);
                 return;

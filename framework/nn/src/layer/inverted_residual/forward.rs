@@ -210,7 +210,10 @@ impl InvertedResidual {
                     activation: self.expanded_activation(),
                     ..Epilogue::SET
                 };
-                let b = Right::Packed(scratch.at(self.memory.packed_expand + k * channel));
+                let b = Right::Packed(
+                    scratch.at(self.memory.packed_expand + k * channel),
+                    std::ptr::null(),
+                );
                 let a = x.as_ptr().add(pixel * k);
                 gemm(self.level, w, k, width, a, k, b, to, width, &e);
                 return;
@@ -343,7 +346,7 @@ impl InvertedResidual {
                         let shortcut = &x[first..first + rows * o];
                         out.slice(first, rows * o).copy_from_slice(shortcut);
                     }
-                    let b = Right::Packed(scratch.at(m.packed_project));
+                    let b = Right::Packed(scratch.at(m.packed_project), std::ptr::null());
                     gemm(level, rows, n, o, buffer, n, b, c, o, &epilogue);
                 }
                 part.flush();

@@ -62,7 +62,7 @@ pub(crate) fn multiply(
             n,
             a.values.as_ptr(),
             a.stride,
-            Right::Packed(b.packed.as_ptr()),
+            Right::Packed(b.packed.as_ptr(), std::ptr::null()),
             c.as_mut_ptr(),
             ldc,
             &epilogue,

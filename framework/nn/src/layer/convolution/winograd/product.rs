@@ -86,9 +86,17 @@ impl Winograd {
         }
         let packed = &*packed;
         let product = |m: usize, point: usize, from: Place, to: Place| {
-            for (column, packed) in (0..n).step_by(PANEL).zip(packed.chunks(block)) {
+            for (column, of_columns) in (0..n).step_by(PANEL).zip(packed.chunks(block)) {
                 let width = PANEL.min(n - column);
-                let right = &packed[point * right_plane..];
+                let right = &of_columns[point * right_plane..];
+                // The same point of the next columns, or the next point.
+                let next = if column + PANEL < n {
+                    right.as_ptr().wrapping_add(block)
+                } else {
+                    packed
+                        .as_ptr()
+                        .wrapping_add((point + 1) % POINTS * right_plane)
+                };
                 assert!(right.len() >= packed_len(k, width));
                 // SAFETY: m tiles of every point lie in both buffers; the filters were made for k and these columns.
                 unsafe {
@@ -99,7 +107,7 @@ impl Winograd {
                         width,
                         from.at(point * plane_in),
                         k,
-                        Right::Packed(right.as_ptr()),
+                        Right::Packed(right.as_ptr(), next),
                         to.at(point * plane_out + column),
                         n,
                         &Epilogue::SET,
