@@ -10,7 +10,7 @@ use smallfry_tests::bench::{Options, backbone};
 
 fn main() -> Result<(), String> {
     let options = Options::read(20)?;
-    let mut encoder = backbone(&options.arch)?.plugin.encoder(&Head::default(), 0);
+    let encoder = backbone(&options.arch)?.plugin.encoder(&Head::default(), 0);
     let images = options.images(0);
     let mut seconds = Vec::new();
     for step in 0..options.warmup + options.steps {

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use smallfry::{
-    checkpoint::{self, Checkpoint, Store, Tensor},
+    checkpoint::{self, Checkpoint, Mark, Store, Tensor},
     failure::Cause,
+    train::cadence::Keep,
 };
 
 fn example() -> Checkpoint {
@@ -216,15 +217,25 @@ fn the_old_checkpoint_goes_only_after_the_new_one_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path().to_owned());
     store.prepare().unwrap();
-    store.save(&example(), 1, Some(1)).unwrap();
+    store
+        .save(&example(), Mark::end(1), &Keep::last(Some(1)), None)
+        .unwrap();
     fs::create_dir(folder.path().join("epoch-0002.safetensors.partial")).unwrap();
-    assert!(store.save(&example(), 2, Some(1)).is_err());
+    assert!(
+        store
+            .save(&example(), Mark::end(2), &Keep::last(Some(1)), None)
+            .is_err()
+    );
     assert_eq!(store.epochs().unwrap(), [1]);
     fs::remove_dir(folder.path().join("epoch-0002.safetensors.partial")).unwrap();
-    store.save(&example(), 2, Some(1)).unwrap();
+    store
+        .save(&example(), Mark::end(2), &Keep::last(Some(1)), None)
+        .unwrap();
     assert_eq!(store.epochs().unwrap(), [2]);
     // Nobody can ask for none to be kept.
-    store.save(&example(), 10, Some(0)).unwrap();
+    store
+        .save(&example(), Mark::end(10), &Keep::last(Some(0)), None)
+        .unwrap();
     assert_eq!(store.epochs().unwrap(), [10]);
 }
 

@@ -70,7 +70,7 @@ impl Backbone for Small {
                     groups: 1,
                     init: Init::FanOut,
                 },
-                norm: Norm::new(&format!("{name}.1")),
+                norm: Norm::new(format!("{name}.1")),
                 activation: Activation::Relu,
             })
         };

@@ -161,7 +161,7 @@ fn logits_and_features_of_imagenet_weights_are_those_of_another_program() {
     };
     let network = backbone.network(&classifier).expect("it is described");
     let mut parameters = filled(&network, &checkpoint);
-    let mut encoder = backbone.encoder(&Head::default(), 3);
+    let encoder = backbone.encoder(&Head::default(), 3);
     checkpoint::load_backbone(&path, None, &mut encoder.parameters())
         .unwrap_or_else(|e| panic!("{}", e.message));
     for (input, golden) in inputs().into_iter().zip(GOLDEN) {
