@@ -409,8 +409,7 @@ fn arguments(settings: &BTreeMap<String, String>) -> Option<Vec<String>> {
             flag(names, value);
         }
     }
-    // RON writes the word `None` as `r#None` where it is no missing value.
-    let own = setting("objective.head").map(|word| word.trim_start_matches("r#"));
+    let own = setting("objective.head");
     let head = HEADS.iter().find(|(_, head)| own == Some(head));
     match head {
         Some(("wide", _)) | None => {}

@@ -212,9 +212,27 @@ fn print<K: Kind + ?Sized, P: Plugin<K>>(params: &P, layout: Layout) -> String {
     let text = dialect()
         .to_string_pretty(params, config)
         .expect("plugin parameters are plain data");
+    let text = plain::<K, P>(text);
     // Serde knows the struct by its Rust name, the experiment file knows the plugin by its own.
     let rest = text.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
     format!("{}{rest}", P::NAME)
+}
+
+/// A choice that is called `None`, such as that of no head, is written `r#None` by the library; the plain word is what people
+/// write, and taken wherever it is read as the same.
+fn plain<K: Kind + ?Sized, P: Plugin<K>>(text: String) -> String {
+    if !text.contains("r#None") {
+        return text;
+    }
+    let compact = |text: &str| {
+        let params: P = dialect().from_str(text).ok()?;
+        dialect().to_string(&params).ok()
+    };
+    let plain = text.replace("r#None", "None");
+    match compact(&plain) {
+        Some(same) if Some(&same) == compact(&text).as_ref() => plain,
+        _ => text,
+    }
 }
 
 /// All plugins of kind `K` linked into this program, by name; numbers in names count as such, so that `resnet18` comes
