@@ -313,27 +313,30 @@ fn experiment(arguments: &[String]) -> Result<Translation, Failure> {
         values.number(flag.0[0])?;
     }
     let hide = match values.has("--aug-has") {
-        true => "\n        HideAndSeek(p: 0.5, grids: [0, 14, 28, 56]),",
+        true => "\n                HideAndSeek(p: 0.5, grids: [0, 14, 28, 56]),",
         false => "",
     };
     let text = format!(
         "Experiment(
-{seed}{output}    stages: [Pretrain(
-    data: ImageFolder(path: {data:?}),
-    backbone: {backbone},
-    objective: MoCo(dim: {dim}, queue: {queue}, momentum: {key}, temperature: {temperature}, head: {head}),
-    view: [
-        RandomResizedCrop(size: 224, scale: (0.2, 1.0)),
-        {jitter},
-        Grayscale(p: {grey}),
-        GaussianBlur(sigma: (0.1, 2.0), p: {blur}),
-        HorizontalFlip(p: 0.5),{hide}
+{seed}{output}    stages: [
+        Pretrain(
+            data: ImageFolder(path: {data:?}),
+            backbone: {backbone},
+            objective: MoCo(dim: {dim}, queue: {queue}, momentum: {key}, temperature: {temperature}, head: {head}),
+            view: [
+                RandomResizedCrop(size: 224, scale: (0.2, 1.0)),
+                {jitter},
+                Grayscale(p: {grey}),
+                GaussianBlur(sigma: (0.1, 2.0), p: {blur}),
+                HorizontalFlip(p: 0.5),{hide}
+            ],
+            optimizer: SGD(lr: {lr}, momentum: {momentum}, weight_decay: {decay}),
+            schedule: {schedule},
+{initial}            epochs: {epochs},
+            batch: {batch},
+        ),
     ],
-    optimizer: SGD(lr: {lr}, momentum: {momentum}, weight_decay: {decay}),
-    schedule: {schedule},
-{initial}    epochs: {epochs},
-    batch: {batch},
-)])
+)
 ",
         seed = match values.get("--seed") {
             "" => String::new(),
@@ -362,8 +365,8 @@ fn experiment(arguments: &[String]) -> Result<Translation, Failure> {
         },
         initial = match (values.get("--resume"), values.has("--restart")) {
             ("", _) => String::new(),
-            (path, true) => format!("    initial: Restart(File({path:?})),\n"),
-            (path, false) => format!("    initial: Resume(File({path:?})),\n"),
+            (path, true) => format!("            initial: Restart(File({path:?})),\n"),
+            (path, false) => format!("            initial: Resume(File({path:?})),\n"),
         },
         epochs = setting("epochs"),
         batch = setting("batch"),
