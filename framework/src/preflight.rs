@@ -1,6 +1,7 @@
 //! Checks a plan against the world before any long work: data sets open, batches fill, objectives fit, checkpoints load.
 //!
-//! Nothing is computed and nothing is written; data sets list their samples and read no pixels. All mistakes of all
+//! Nothing is computed; data sets list their samples and read no pixels, and of what is written only an index that a set lacks
+//! (`TSV`) may come. All mistakes of all
 //! stages are found in one go, each with its place in the experiment file.
 
 use std::{

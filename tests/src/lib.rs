@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod golden;
+pub mod plugin;
 pub mod program;
 pub mod small;

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value as Json;
 use smallfry::{
-    Backbone, Context, Head, Objective, Optimizer,
+    Backbone, Head, Objective, Optimizer,
     checkpoint::{
         self, Checkpoint, Tensor, Values,
         layout::{Place, Program},
@@ -18,7 +18,6 @@ use smallfry::{
     encoder::ImageBatch,
     failure::Failure,
     objective::{Learner, Moment, Setup},
-    registry::{Built, Kind, parse},
     tensor::{scalar, values},
     train::state::{self, Descents, Position},
 };
@@ -26,6 +25,7 @@ use smallfry_formats::torch::{self, Limits, Value};
 use smallfry_plugins as _;
 use smallfry_tests::{
     golden::{Fill, Reference, channels_last, floats, norm, relative_error, repository},
+    plugin::build,
     program::{Outcome, run},
 };
 use tempfile::TempDir;
@@ -34,16 +34,6 @@ const FOLDER: &str = "golden/g4_checkpoints";
 const MOCO: &str = "checkpoint_0000.pth.tar";
 const SEED: &str = "Teacher_moco_T-Epoch_200_Student_mobilenetv3_small_distill-Epoch_resnet18-checkpoint_0000.pth.tar";
 const SIDE: usize = 64;
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 fn request(input: &Path, output: &Path, target: Target) -> Request {
     Request {

@@ -3,10 +3,7 @@
 //! Nothing of the executor takes part: a two-layer perceptron over pixels, its weights kept in `Parameters` and brought
 //! onto the tape by `tensor::parameter`.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfdx::{
     shapes::Axes2,
@@ -26,10 +23,10 @@ use smallfry::{
     },
     objective::{BufferValues, Learner, Moment, Setup},
     plugin,
-    registry::{Built, Kind, parse},
     tensor::{Device, Features, Plain, Traced, import, parameter, scalar, values},
 };
 use smallfry_plugins as _;
+use smallfry_tests::plugin::build;
 
 const SIDE: usize = 4;
 const PIXELS: usize = SIDE * SIDE * 3;
@@ -129,16 +126,6 @@ impl Encoder for Perceptron {
 
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
         self.parameters.lock().expect("no holder panics")
-    }
-}
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
     }
 }
 

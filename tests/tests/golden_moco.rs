@@ -7,14 +7,11 @@
 //! more than rounding: the reference's own runs in single precision do it at the fifth step of the first run. Bounds on
 //! what follows from gradients are wider from where that happens; those on losses, logits and keys are the reference's.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 use smallfry::{
-    Backbone, Context, Encoder, Head, Objective, Optimizer,
+    Backbone, Encoder, Head, Objective, Optimizer,
     backbone::Preprocessing,
     dfdx::{tensor::Trace, tensor_ops::Backward},
     encoder::ImageBatch,
@@ -22,28 +19,19 @@ use smallfry::{
     objective::{Buffer, BufferValues, Learner, Moment, Setup},
     operation::{distillation, info_nce, normalise},
     optimizer::Descent,
-    registry::{Built, Kind, parse},
+    registry::Built,
     tensor::{Features, Plain, Traced, import, scalar, values},
 };
 use smallfry_plugins as _;
 use smallfry_tests::golden::{
     Fill, Reference, channels_last, counted_parameter, counted_scaled, floats, norm, relative_error,
 };
+use smallfry_tests::plugin::build;
 
 const DIM: usize = 128;
 const BATCH: usize = 8;
 const SIDE: usize = 64;
 const TEMPERATURE: f64 = 0.1;
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 /// Embeddings of passes, oldest first.
 type Seen = Arc<Mutex<Vec<Vec<f32>>>>;

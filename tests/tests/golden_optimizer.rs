@@ -1,9 +1,6 @@
 //! Schedules and SGD against the reference's numbers, and training a linear layer in plain dfdx with them.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use dfdx::{
     shapes::{Axes2, Axis},
@@ -12,33 +9,23 @@ use dfdx::{
 };
 use serde_json::Value;
 use smallfry::{
-    Context, Optimizer, Schedule, dfdx,
+    Optimizer, Schedule, dfdx,
     nn::{
         Parameters,
         init::Init,
         network::{Role, Spec},
     },
     operation::normalise,
-    registry::{Built, Kind, parse},
     tensor::{import, parameter, scalar},
 };
 use smallfry_plugins as _;
 use smallfry_tests::golden::{Fill, Reference, floats};
+use smallfry_tests::plugin::build;
 
 const FILE: &str = "golden/g7_optim/optim.json";
 
 /// SEED's schedule by steps, of a batch of 256.
 const SEED_STEP: &str = "LinearWarmup(start: 1.0, then: Step(milestones: [120, 160]))";
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")

@@ -5,11 +5,11 @@
 //! The product is driven through its registries and traits, as the trainer does it. Logits are those of a twin of the
 //! student that takes the same pass.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use smallfry::{
-    Backbone, Context, Encoder, Head, Objective, Optimizer,
+    Backbone, Encoder, Head, Objective, Optimizer,
     backbone::HeadLayer,
     dfdx::tensor_ops::Backward,
     encoder::ImageBatch,
@@ -18,26 +18,16 @@ use smallfry::{
         parameter::Values,
     },
     objective::{Buffer, BufferValues, Learner, Moment, Setup},
-    registry::{Built, Kind, parse},
     tensor::{Features, Plain, scalar, values},
 };
 use smallfry_plugins as _;
 use smallfry_tests::golden::{Fill, Reference, channels_last, norm, relative_error};
+use smallfry_tests::plugin::build;
 
 const DIM: usize = 128;
 const BATCH: usize = 8;
 const SIDE: usize = 64;
 const LENGTH: usize = 256;
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 fn setup(batch: usize) -> Setup {
     Setup {

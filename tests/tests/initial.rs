@@ -7,7 +7,7 @@ use std::{
 };
 
 use smallfry::{
-    Backbone, Context, Objective, Optimizer,
+    Backbone, Objective, Optimizer,
     checkpoint::{self, Checkpoint, Tensor, Values},
     dfdx::tensor_ops::Backward,
     encoder::ImageBatch,
@@ -15,7 +15,7 @@ use smallfry::{
     nn::{Parameters, network::Role, parameter},
     objective::{BufferValues, Learner, Moment, Setup},
     plan::{Extent, Initial, Origin, Plan, Pretrain, Stage},
-    registry::{Built, Kind, parse},
+    registry::Built,
     run::{self, Existing, RunOptions},
     tensor::scalar,
     train::{
@@ -26,21 +26,12 @@ use smallfry::{
 use smallfry_plugins as _;
 use smallfry_tests::{
     golden::{Fill, Reference, channels_last},
+    plugin::build,
     small::{self, Follow, Shape},
 };
 
 const CHECKPOINTS: &str = "golden/g4_checkpoints";
 const SEED: &str = "Teacher_moco_T-Epoch_200_Student_mobilenetv3_small_distill-Epoch_resnet18-checkpoint_0000.pth.tar";
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 /// A training that has not begun.
 struct Fresh {

@@ -19,7 +19,7 @@ use smallfry::{
     objective::Source,
     plan::{Plan, Weights},
     preflight,
-    registry::{Built, Kind, parse},
+    registry::parse,
     run::{self, RunOptions, prepare},
     source,
     testing::objective_faults,
@@ -27,17 +27,8 @@ use smallfry::{
 use smallfry_formats::torch::{self, Limits, Value};
 use smallfry_plugins as _;
 use smallfry_tests::golden::repository;
+use smallfry_tests::plugin::build;
 use tempfile::TempDir;
-
-fn build<K: Kind + ?Sized>(text: &str) -> Built<K> {
-    let context = Context {
-        folder: Path::new("."),
-    };
-    match parse(&context, text) {
-        Ok(built) => built,
-        Err(mistakes) => panic!("{}", mistakes[0]),
-    }
-}
 
 /// The fields that all training stages here have: 52 photographs, 6 steps an epoch.
 fn common(epochs: usize) -> String {

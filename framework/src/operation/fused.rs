@@ -130,7 +130,7 @@ pub fn soft_nce<'q>(
     let queue = queue.into();
     check(*query.shape(), *key.shape(), queue.shape());
     check(*query.shape(), *target.shape(), queue.shape());
-    let (query, mut tape) = query.contiguous().split_tape();
+    let (query, tape) = query.contiguous().split_tape();
     let (batch, width) = *query.shape();
     let scale = 1.0 / temperature;
     let (queries, keys, targets) = (values(&query), values(key), values(target));
@@ -148,22 +148,11 @@ pub fn soft_nce<'q>(
         .zip(&attention.log_sum)
         .map(|((query, target), total)| total - f64::from(scale) * dot(query, target))
         .collect();
-    let above = losses.iter().zip(&attention.above);
-    let above = above.map(|(loss, &above)| match loss.is_nan() {
-        true => usize::MAX,
-        false => above,
-    });
-    let above = above.collect();
+    let above = counted(&losses, &attention.above);
     let to_query = scaled_difference(attention.mean, &targets, scale / batch as f32);
     drop(queries);
-    let loss = mean(&losses);
-    let output = loss.clone();
-    tape.add_backward_op(move |gradients| {
-        let upstream = gradient(gradients, &output)?[0];
-        add_gradient(gradients, &query, &to_query, upstream)
-    });
     Contrast {
-        loss: loss.put_tape(tape),
+        loss: taped(tape, query, to_query, &losses),
         above,
     }
 }
@@ -182,6 +171,22 @@ pub fn nearest<'q>(
     )
 }
 
+/// The mean of `losses` on a tape that takes its gradient, `to_rows` times what comes from above, back to `rows`.
+fn taped(
+    mut tape: OwnedTape<f32, Device>,
+    rows: Plain<Features>,
+    to_rows: Vec<f32>,
+    losses: &[f64],
+) -> Traced<()> {
+    let loss = mean(losses);
+    let output = loss.clone();
+    tape.add_backward_op(move |gradients| {
+        let upstream = gradient(gradients, &output)?[0];
+        add_gradient(gradients, &rows, &to_rows, upstream)
+    });
+    loss.put_tape(tape)
+}
+
 /// As [`distillation`](super::distillation).
 pub fn distillation<'q>(
     student: Traced<Features>,
@@ -192,7 +197,7 @@ pub fn distillation<'q>(
 ) -> Distillation {
     let queue = queue.into();
     check(*student.shape(), *teacher.shape(), queue.shape());
-    let (student, mut tape) = student.contiguous().split_tape();
+    let (student, tape) = student.contiguous().split_tape();
     let (batch, width) = *student.shape();
     let (students, teachers) = (values(&student), values(teacher));
     // Both sides walk the queue together: the student's rows, then the teacher's.
@@ -217,14 +222,8 @@ pub fn distillation<'q>(
     let above = counted(&losses, &attention.above);
     let to_student = scaled_difference(means.to_vec(), targets, scales[0] / batch as f32);
     drop(students);
-    let loss = mean(&losses);
-    let output = loss.clone();
-    tape.add_backward_op(move |gradients| {
-        let upstream = gradient(gradients, &output)?[0];
-        add_gradient(gradients, &student, &to_student, upstream)
-    });
     Distillation {
-        loss: loss.put_tape(tape),
+        loss: taped(tape, student, to_student, &losses),
         // Where a cold teacher's logits are large their rounding is not.
         entropy: (entropies.iter().sum::<f64>() / batch as f64).max(0.0),
         above,
