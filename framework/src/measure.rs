@@ -12,5 +12,6 @@ mod spectrum;
 mod sphere;
 
 pub use instance::instance_accuracy;
+pub(crate) use spectrum::Tridiagonal;
 pub use spectrum::{RANK_EPSILON, effective_rank, singular_values};
 pub use sphere::{NotFinite, UnitRows, alignment, deviation, uniformity};

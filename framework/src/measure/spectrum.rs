@@ -4,6 +4,8 @@
 //! reflections make it tridiagonal, bisection on Sturm's count finds each eigenvalue to the last bits. This has no case in
 //! which it fails to converge. Roots halve the digits: singular values below 10⁻⁸ of the largest are noise.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// What RankMe adds to the share of each singular value.
@@ -86,33 +88,135 @@ fn gram(rows: &[f32], width: usize) -> Vec<f64> {
 
 /// The eigenvalues of the symmetric `matrix`, `[size, size]`, smallest first.
 fn eigenvalues(matrix: Vec<f64>, size: usize) -> Vec<f64> {
-    let (diagonal, squares) = tridiagonal(matrix, size);
-    let off = |i: usize| squares.get(i).map_or(0.0, |square| square.sqrt());
-    let radius = |i: usize| off(i) + i.checked_sub(1).map_or(0.0, off);
-    let discs = || (0..size).map(|i| (diagonal[i], radius(i)));
-    let low = discs().map(|(centre, radius)| centre - radius);
-    let low = low.fold(f64::INFINITY, f64::min);
-    let high = discs().map(|(centre, radius)| centre + radius);
-    let high = high.fold(f64::NEG_INFINITY, f64::max);
-    (0..size)
-        .into_par_iter()
-        .with_min_len(ROWS)
-        .map(|k| {
-            // The k-th eigenvalue is where more than k lie below.
-            let (mut low, mut high) = (low, high);
-            for _ in 0..HALVINGS {
-                let middle = 0.5 * (low + high);
-                if middle <= low || middle >= high {
-                    break;
+    Tridiagonal::new(matrix, size).eigenvalues(0..size)
+}
+
+/// A symmetric matrix that reflections made tridiagonal, which keeps its eigenvalues.
+pub(crate) struct Tridiagonal {
+    /// Its diagonal.
+    pub diagonal: Vec<f64>,
+    /// The squares of the numbers beside it.
+    squares: Vec<f64>,
+    /// Of each row what stood behind the diagonal when its turn came, `[size, size]`: what a reflection is made from.
+    rows: Vec<f64>,
+}
+
+impl Tridiagonal {
+    /// The tridiagonal matrix with the eigenvalues of the symmetric `matrix`, `[size, size]`.
+    pub fn new(mut matrix: Vec<f64>, size: usize) -> Self {
+        let mut squares = Vec::with_capacity(size.saturating_sub(1));
+        let mut axis = vec![0.0; size];
+        let mut moved = vec![0.0; size];
+        for column in 0..size.saturating_sub(1) {
+            // Reflects what stands below the diagonal onto its first place, which leaves the rest of the column zero.
+            let rest = column + 1;
+            let below = &matrix[column * size + rest..(column + 1) * size];
+            squares.push(dot(below, below));
+            let axis = &mut axis[rest..];
+            if !reflection(below, axis) {
+                continue;
+            }
+            let scale = 2.0 / dot(axis, axis);
+            let block = &mut matrix[rest * size..];
+            let moved = &mut moved[rest..];
+            moved
+                .par_iter_mut()
+                .with_min_len(ROWS)
+                .zip(block.par_chunks_exact(size))
+                .for_each(|(moved, row)| *moved = scale * dot(&row[rest..], axis));
+            let half = 0.5 * scale * dot(moved, axis);
+            for (moved, axis) in moved.iter_mut().zip(&*axis) {
+                *moved -= half * axis;
+            }
+            block
+                .par_chunks_exact_mut(size)
+                .with_min_len(ROWS)
+                .enumerate()
+                .for_each(|(i, row)| {
+                    for ((value, &a), &m) in row[rest..].iter_mut().zip(&*axis).zip(&*moved) {
+                        *value -= axis[i] * m + moved[i] * a;
+                    }
+                });
+        }
+        Self {
+            diagonal: (0..size).map(|i| matrix[i * size + i]).collect(),
+            squares,
+            rows: matrix,
+        }
+    }
+
+    /// The numbers beside the diagonal, with their signs.
+    pub fn beside(&self) -> Vec<f64> {
+        let size = self.diagonal.len();
+        let signed = |(column, square): (usize, &f64)| {
+            let below = &self.rows[column * size + column + 1..(column + 1) * size];
+            match below[1..].iter().all(|&value| value == 0.0) {
+                true => below[0],
+                false => -square.sqrt().copysign(below[0]),
+            }
+        };
+        self.squares.iter().enumerate().map(signed).collect()
+    }
+
+    /// Some of the eigenvalues, by their places; smallest first.
+    pub fn eigenvalues(&self, places: Range<usize>) -> Vec<f64> {
+        let Self {
+            diagonal, squares, ..
+        } = self;
+        let off = |i: usize| squares.get(i).map_or(0.0, |square| square.sqrt());
+        let radius = |i: usize| off(i) + i.checked_sub(1).map_or(0.0, off);
+        let discs = || (0..diagonal.len()).map(|i| (diagonal[i], radius(i)));
+        let low = discs().map(|(centre, radius)| centre - radius);
+        let low = low.fold(f64::INFINITY, f64::min);
+        let high = discs().map(|(centre, radius)| centre + radius);
+        let high = high.fold(f64::NEG_INFINITY, f64::max);
+        places
+            .into_par_iter()
+            .with_min_len(ROWS)
+            .map(|k| {
+                // The k-th eigenvalue is where more than k lie below.
+                let (mut low, mut high) = (low, high);
+                for _ in 0..HALVINGS {
+                    let middle = 0.5 * (low + high);
+                    if middle <= low || middle >= high {
+                        break;
+                    }
+                    match below(diagonal, squares, middle) > k {
+                        true => high = middle,
+                        false => low = middle,
+                    }
                 }
-                match below(&diagonal, &squares, middle) > k {
-                    true => high = middle,
-                    false => low = middle,
+                0.5 * (low + high)
+            })
+            .collect()
+    }
+
+    /// Turns an eigenvector of the tridiagonal matrix into one of the matrix that it was made from.
+    pub fn reflect_back(&self, vector: &mut [f64]) {
+        let size = self.diagonal.len();
+        let mut axis = vec![0.0; size];
+        for column in (0..self.squares.len()).rev() {
+            let rest = column + 1;
+            let axis = &mut axis[rest..];
+            if reflection(&self.rows[column * size + rest..(column + 1) * size], axis) {
+                let vector = &mut vector[rest..];
+                let factor = 2.0 * dot(axis, vector) / dot(axis, axis);
+                for (value, axis) in vector.iter_mut().zip(&*axis) {
+                    *value -= factor * axis;
                 }
             }
-            0.5 * (low + high)
-        })
-        .collect()
+        }
+    }
+}
+
+/// The axis of the reflection that takes `below` onto its first place; none where it lies there already.
+fn reflection(below: &[f64], axis: &mut [f64]) -> bool {
+    if below[1..].iter().all(|&value| value == 0.0) {
+        return false;
+    }
+    axis.copy_from_slice(below);
+    axis[0] += dot(below, below).sqrt().copysign(axis[0]);
+    true
 }
 
 /// The number of eigenvalues below `bound` of the tridiagonal matrix with `diagonal` and the squares of the numbers
@@ -130,49 +234,6 @@ fn below(diagonal: &[f64], squares: &[f64], bound: f64) -> usize {
         count += usize::from(pivot < 0.0);
     }
     count
-}
-
-/// The diagonal and the squares of the numbers beside it of a tridiagonal matrix with the eigenvalues of `matrix`.
-fn tridiagonal(mut matrix: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut squares = Vec::with_capacity(size.saturating_sub(1));
-    let mut axis = vec![0.0; size];
-    let mut moved = vec![0.0; size];
-    for column in 0..size.saturating_sub(1) {
-        // Reflects what stands below the diagonal onto its first place, which leaves the rest of the column zero.
-        let rest = column + 1;
-        let below = &matrix[column * size + rest..(column + 1) * size];
-        let square = dot(below, below);
-        squares.push(square);
-        if below[1..].iter().all(|&value| value == 0.0) {
-            continue;
-        }
-        let axis = &mut axis[rest..];
-        axis.copy_from_slice(below);
-        axis[0] += square.sqrt().copysign(axis[0]);
-        let scale = 2.0 / dot(axis, axis);
-        let block = &mut matrix[rest * size..];
-        let moved = &mut moved[rest..];
-        moved
-            .par_iter_mut()
-            .with_min_len(ROWS)
-            .zip(block.par_chunks_exact(size))
-            .for_each(|(moved, row)| *moved = scale * dot(&row[rest..], axis));
-        let half = 0.5 * scale * dot(moved, axis);
-        for (moved, axis) in moved.iter_mut().zip(&*axis) {
-            *moved -= half * axis;
-        }
-        block
-            .par_chunks_exact_mut(size)
-            .with_min_len(ROWS)
-            .enumerate()
-            .for_each(|(i, row)| {
-                for ((value, &a), &m) in row[rest..].iter_mut().zip(&*axis).zip(&*moved) {
-                    *value -= axis[i] * m + moved[i] * a;
-                }
-            });
-    }
-    let diagonal = (0..size).map(|i| matrix[i * size + i]).collect();
-    (diagonal, squares)
 }
 
 /// The product of two vectors, by eight partial sums.
