@@ -93,6 +93,7 @@ pub(crate) fn report(
                 }
             }
             Prepared::Evaluate { stage, .. } => doctor.evaluation(stage, plan),
+            Prepared::Views(_) | Prepared::Probe(_) | Prepared::Map(_) => {}
         }
     }
     let mut findings = doctor.findings;
@@ -242,13 +243,13 @@ impl Doctor {
     fn evaluation(&mut self, stage: &Evaluate, plan: &Plan) {
         let trained = |weights: &Weights| matches!(weights, Weights::Stage(_));
         let untrained = plan.stages.iter().any(
-            |other| matches!(other, Stage::Evaluate(other) if other.weights == Weights::Untrained),
+            |other| matches!(other, Stage::Evaluate(other) if other.subject.weights == Weights::Untrained),
         );
         let told = self
             .findings
             .iter()
             .any(|finding| finding.remark.message == NO_START);
-        if trained(&stage.weights) && !untrained && !told {
+        if trained(&stage.subject.weights) && !untrained && !told {
             let remark = stage.site.error("weights", NO_START);
             let help = "an evaluation with `weights: Untrained` shows what training adds";
             self.say(Severity::Note, remark.help(help));

@@ -16,7 +16,7 @@ use crate::{
     checkpoint::{self, Checkpoint},
     failure::Failure,
     metric::{Evaluation, FeatureSet},
-    plan::Evaluate,
+    plan::{Evaluate, Subject},
     run::results::{ScoreRecord, SetRecord, StageOutcome},
     train::Workplace,
 };
@@ -46,12 +46,12 @@ pub struct Sets {
     pub test: Arc<dyn Dataset>,
 }
 
-/// The backbone of `stage` without head, filled with `given`; tells also where its weights came from.
+/// The backbone of `subject` without head, filled with `given`; tells also where its weights came from.
 ///
 /// # Errors
 /// The weights are not those of the backbone; every difference is named.
-pub fn encoder(stage: &Evaluate, given: &Given) -> Result<(Box<dyn Encoder>, String), Failure> {
-    let backbone = &stage.backbone.plugin;
+pub fn encoder(subject: &Subject, given: &Given) -> Result<(Box<dyn Encoder>, String), Failure> {
+    let backbone = &subject.backbone.plugin;
     match given {
         Given::Seed(seed) => {
             let encoder = backbone.encoder(&Head::default(), *seed);
@@ -59,7 +59,7 @@ pub fn encoder(stage: &Evaluate, given: &Given) -> Result<(Box<dyn Encoder>, Str
         }
         Given::State { origin, checkpoint } => {
             let encoder = backbone.encoder(&Head::default(), 0);
-            let wanted = stage.encoder.as_deref();
+            let wanted = subject.encoder.as_deref();
             let mut parameters = encoder.parameters();
             let loaded = checkpoint::take_backbone(checkpoint, origin, wanted, &mut parameters)?;
             drop(parameters);
@@ -69,15 +69,15 @@ pub fn encoder(stage: &Evaluate, given: &Given) -> Result<(Box<dyn Encoder>, Str
     }
 }
 
-/// Reads the weights in the file at `path` and makes sure that they are those of the stage's backbone.
+/// Reads the weights in the file at `path` and makes sure that they are those of the subject's backbone.
 ///
 /// # Errors
 /// The file is missing, damaged, foreign or of another network.
-pub fn preflight(stage: &Evaluate, path: &Path) -> Result<Given, Failure> {
+pub fn preflight(subject: &Subject, path: &Path) -> Result<Given, Failure> {
     let (origin, checkpoint) = (path.display().to_string(), checkpoint::read(path)?);
     // The tensors alone: the encoder itself is made when its turn comes.
-    let mut parameters = Parameters::new(stage.backbone.tensors());
-    let wanted = stage.encoder.as_deref();
+    let mut parameters = Parameters::new(subject.backbone.tensors());
+    let wanted = subject.encoder.as_deref();
     checkpoint::take_backbone(&checkpoint, &origin, wanted, &mut parameters)?;
     Ok(Given::State { origin, checkpoint })
 }
@@ -105,7 +105,7 @@ pub fn check_sizes(stage: &Evaluate) -> Result<(), Failure> {
 
 /// How the images of `stage` are made into the network's input.
 pub fn preprocessing(stage: &Evaluate) -> Preprocessing {
-    let own = stage.backbone.plugin.preprocessing();
+    let own = stage.subject.backbone.plugin.preprocessing();
     let size = stage.size.unwrap_or(own.size);
     // The backbone's share of the image is kept where only the size is given.
     let share = || (size * own.resize + own.size / 2) / own.size;
@@ -127,7 +127,7 @@ pub fn evaluate(
     sets: &Sets,
     workplace: &mut Workplace,
 ) -> Result<StageOutcome, Failure> {
-    let (mut encoder, weights) = encoder(stage, given)?;
+    let (mut encoder, weights) = encoder(&stage.subject, given)?;
     let total = sets.train.as_ref().map_or(0, |set| set.len()) + sets.test.len();
     workplace.display.stage(&stage.name, total as u64, 0);
     let images = Images {
@@ -151,6 +151,7 @@ pub fn evaluate(
     let evaluation = Evaluation {
         train: train.as_ref().map(|set| set as &dyn FeatureSet),
         test: &test,
+        views: &[],
         classes: sets.test.classes(),
         seed,
     };
@@ -173,13 +174,13 @@ pub fn evaluate(
         left_out: set.left_out().to_vec(),
     };
     Ok(StageOutcome::Evaluate {
-        backbone: stage.backbone.line.clone(),
+        backbone: stage.subject.backbone.line.clone(),
         weights,
         train: match (&stage.train, &train) {
-            (Some(plan), Some(set)) => Some(record(&plan.line, set)),
+            (Some(plan), Some(set)) => Some(record(&plan.line(), set)),
             _ => None,
         },
-        test: record(&stage.test.line, &test),
+        test: record(&stage.test.line(), &test),
         scores,
     })
 }

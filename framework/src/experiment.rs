@@ -1,14 +1,19 @@
 //! The experiment file: RON text in, a [`Plan`] out, or everything that is wrong with the text.
 //!
-//! A file holds one stage, `Pretrain(..)` or `Evaluate(..)`, or `Experiment(name: .., seed: .., stages: [..])`. The text
+//! A file holds one stage, such as `Pretrain(..)` or `Evaluate(..)`, or `Experiment(name: .., seed: .., stages: [..])`. The text
 //! is split into its parts first and every part read for itself; serde alone would stop at the first mistake. A new
 //! kind of stage is a file beside [`pretrain`] and an arm in `stage`.
 
 mod evaluate;
 mod fields;
 mod health;
+mod images;
 mod layout;
+mod map;
 mod pretrain;
+mod probe;
+mod statics;
+mod subject;
 mod views;
 
 use std::{
@@ -26,9 +31,10 @@ use crate::{
 };
 
 use fields::{Fields, Reader};
+pub(crate) use layout::quoted;
 
 /// The kinds of stages, by the word in a file.
-const STAGES: [&str; 2] = ["Pretrain", "Evaluate"];
+const STAGES: [&str; 5] = ["Pretrain", "Evaluate", "Views", "Probe", "Map"];
 
 /// Where run folders are made unless file or command line says otherwise; relative to the current folder.
 const OUTPUT: &str = "runs";
@@ -106,7 +112,7 @@ fn experiment(reader: &mut Reader, default_name: &str) -> Option<Plan> {
         _ => {
             let place = value.name.clone().unwrap_or_else(|| value.range.clone());
             let help = match word {
-                Some(word) => suggest(word, &["Experiment", STAGES[0], STAGES[1]]),
+                Some(word) => suggest(word, &[&["Experiment"], &STAGES[..]].concat()),
                 None => "start the file with `Experiment(` or `Pretrain(`".to_owned(),
             };
             let message = match word {
@@ -252,6 +258,9 @@ impl Stages {
         match outline.kind {
             Some("Pretrain") => pretrain::read(reader, self, i),
             Some("Evaluate") => evaluate::read(reader, self, i),
+            Some("Views") => statics::read(reader, self, i),
+            Some("Probe") => probe::read(reader, self, i),
+            Some("Map") => map::read(reader, self, i),
             _ => {
                 let source = Arc::clone(&reader.source);
                 let (place, help) = match &outline.value.name {
@@ -271,18 +280,18 @@ impl Stages {
         }
     }
 
-    /// Whether a training stage before stage `i` is named `name`.
+    /// Whether a stage of `kind` before stage `i` is named `name`.
     ///
     /// # Errors
     /// What may have been meant.
-    fn trained_before(&self, i: usize, name: &str) -> Result<(), String> {
-        let training = |outline: &&Outline| outline.kind == Some("Pretrain");
-        let before: Vec<_> = self.outlines[..i].iter().filter(training).collect();
+    fn before(&self, i: usize, kind: &str, name: &str) -> Result<(), String> {
+        let such = |outline: &&Outline| outline.kind == Some(kind);
+        let before: Vec<_> = self.outlines[..i].iter().filter(such).collect();
         if before.iter().any(|outline| outline.name == name) {
             return Ok(());
         }
         let names: Vec<_> = before.iter().map(|outline| outline.name.as_str()).collect();
-        let mut later = self.outlines[i..].iter().skip(1).filter(training);
+        let mut later = self.outlines[i..].iter().skip(1).filter(such);
         Err(match later.any(|outline| outline.name == name) {
             true => "it comes later in the file; put it before this stage".to_owned(),
             false => suggest(name, &names),

@@ -25,6 +25,8 @@ pub struct Evaluation<'a> {
     pub train: Option<&'a dyn FeatureSet>,
     /// Features to judge.
     pub test: &'a dyn FeatureSet,
+    /// Features of further views of the images of `test`, row by row; none where the set holds one file an image.
+    pub views: &'a [&'a dyn FeatureSet],
     /// Names of the classes, by label.
     pub classes: &'a [String],
     /// Seed of anything that is sampled.

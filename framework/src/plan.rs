@@ -1,6 +1,11 @@
 //! What an experiment file comes to: stages with every plugin built and every default filled in.
 //!
-//! Made by `experiment` from a file, used by `train` and `evaluate`; the border between the text and the work.
+//! Made by `experiment` from a file, used by `run` and what it calls; the border between the text and the work. Each kind of
+//! stage past training and evaluation has its own file.
+
+mod map;
+mod probe;
+mod views;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,6 +20,10 @@ use crate::{
         health::Health,
     },
 };
+
+pub use map::Map;
+pub use probe::Probe;
+pub use views::Views;
 
 /// A whole experiment file.
 pub struct Plan {
@@ -44,6 +53,12 @@ pub enum Stage {
     Pretrain(Pretrain),
     /// Metrics on the features of an encoder.
     Evaluate(Evaluate),
+    /// A set of images and their views, written once.
+    Views(Views),
+    /// Classifiers on the features of an encoder.
+    Probe(Probe),
+    /// A map of features in the plane.
+    Map(Map),
 }
 
 impl Stage {
@@ -52,6 +67,17 @@ impl Stage {
         match self {
             Self::Pretrain(stage) => &stage.name,
             Self::Evaluate(stage) => &stage.name,
+            Self::Views(stage) => &stage.name,
+            Self::Probe(stage) => &stage.name,
+            Self::Map(stage) => &stage.name,
+        }
+    }
+
+    /// The training, where it is one.
+    pub fn training(&self) -> Option<&Pretrain> {
+        match self {
+            Self::Pretrain(stage) => Some(stage),
+            _ => None,
         }
     }
 }
@@ -145,17 +171,12 @@ impl Default for StepRule {
 pub struct Evaluate {
     /// Name of the stage, unique in the file.
     pub name: String,
-    /// The network, where `weights` does not bring it along.
-    pub backbone: Built<dyn Backbone>,
-    /// The weights to judge.
-    pub weights: Weights,
-    /// The encoder to judge where the weights are of several, such as `teacher`; the one that their method evaluates
-    /// where none.
-    pub encoder: Option<String>,
+    /// What is judged.
+    pub subject: Subject,
     /// The labelled images that metrics may learn from.
-    pub train: Option<Built<dyn DataSet>>,
-    /// The labelled images to judge on.
-    pub test: Built<dyn DataSet>,
+    pub train: Option<Images>,
+    /// The labelled images to judge on, with their views where they have some.
+    pub test: Images,
     /// Side of the square input in pixels; the backbone's own where none.
     pub size: Option<usize>,
     /// Length of the shorter side before the centre crop; the backbone's own share where none.
@@ -166,6 +187,50 @@ pub struct Evaluate {
     pub metrics: Vec<Built<dyn Metric>>,
     /// Where the stage stands in its file.
     pub site: Site,
+}
+
+/// A network whose features are judged.
+pub struct Subject {
+    /// The network, where `weights` does not bring it along.
+    pub backbone: Built<dyn Backbone>,
+    /// The weights to judge.
+    pub weights: Weights,
+    /// The encoder to judge where the weights are of several, such as `teacher`; the one that their method evaluates
+    /// where none.
+    pub encoder: Option<String>,
+    /// Where the stage that judges stands in its file.
+    pub site: Site,
+}
+
+/// Images that a stage reads.
+pub enum Images {
+    /// A data set.
+    Set(Built<dyn DataSet>),
+    /// What the stage of views of this name, earlier in the file, writes.
+    Stage(String),
+}
+
+impl Images {
+    /// The text that stands for them in `resolved.ron`; equal texts are equal images.
+    pub fn resolved(&self) -> String {
+        match self {
+            Self::Set(set) => set.resolved.clone(),
+            Self::Stage(name) => Self::of_stage(name),
+        }
+    }
+
+    /// The text on one line.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Set(set) => set.line.clone(),
+            Self::Stage(name) => Self::of_stage(name),
+        }
+    }
+
+    /// The text for what the stage `name` writes.
+    pub(crate) fn of_stage(name: &str) -> String {
+        format!("Stage({})", crate::experiment::quoted(name))
+    }
 }
 
 /// Where weights come from.

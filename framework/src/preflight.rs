@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -17,10 +18,14 @@ use crate::{
     diagnostic::Diagnostic,
     failure::Failure,
     objective::Setup,
-    plan::{Evaluate, Initial, Origin, Plan, Pretrain, Stage, Weights},
+    plan::{
+        Evaluate, Images, Initial, Map, Origin, Plan, Pretrain, Probe, Stage, Subject, Views,
+        Weights,
+    },
     registry::Built,
     run::sources,
     source::Site,
+    statics,
     train::initial,
 };
 
@@ -50,6 +55,7 @@ pub fn check(plan: &Plan) -> Result<Vec<Facts>, Vec<Diagnostic>> {
 pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnostic>> {
     let mut check = Check {
         seed: plan.seed,
+        root: plan.output.join(&plan.name),
         sets: BTreeMap::new(),
         trained: BTreeMap::new(),
         errors: Vec::new(),
@@ -60,6 +66,9 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
         .map(|stage| match stage {
             Stage::Pretrain(stage) => check.pretrain(stage),
             Stage::Evaluate(stage) => check.evaluate(stage),
+            Stage::Views(stage) => check.views(stage),
+            Stage::Probe(stage) => check.probe(stage),
+            Stage::Map(stage) => check.map(stage),
         })
         .collect();
     let sources = sources::check(plan, |stage| {
@@ -89,6 +98,8 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
 
 struct Check {
     seed: u64,
+    /// The run folder.
+    root: PathBuf,
     /// Opened sets by their parameters; none where opening failed.
     sets: BTreeMap<String, Option<Arc<dyn Dataset>>>,
     /// The backbones that stages before train, by the stages' names.
@@ -115,6 +126,14 @@ impl Check {
         };
         self.sets.insert(set.resolved.clone(), opened.clone());
         opened
+    }
+
+    /// The set of `images`; that of a stage of views is known once the stage was checked.
+    fn images(&mut self, images: &Images) -> Option<Arc<dyn Dataset>> {
+        match images {
+            Images::Set(set) => self.open(set),
+            Images::Stage(_) => self.sets.get(&images.resolved()).cloned().flatten(),
+        }
     }
 
     fn error(&mut self, site: &Site, field: &str, message: String, help: Option<String>) {
@@ -225,7 +244,7 @@ impl Check {
             _ => format!("{accumulate} batches of {}", counted(batch, "image")),
         };
         let mut lines = vec![
-            ("data", describe_set(&stage.data, data.as_deref())),
+            ("data", describe_set(&stage.data.line, data.as_deref())),
             ("backbone", stage.backbone.line.clone()),
             ("objective", stage.objective.line.clone()),
             ("views", views),
@@ -303,10 +322,40 @@ impl Check {
         }
     }
 
+    /// Checks the weights of `subject`; gives the lines that tell of it.
+    fn subject(&mut self, subject: &Subject) -> Vec<(&'static str, String)> {
+        let mut remark = None;
+        let weights = match &subject.weights {
+            Weights::Untrained => "untrained".to_owned(),
+            Weights::Stage(name) => format!("last checkpoint of stage `{name}`"),
+            Weights::File(path) => {
+                let mut parameters = Parameters::new(subject.backbone.tensors());
+                let wanted = subject.encoder.as_deref();
+                match checkpoint::load_backbone(path, wanted, &mut parameters) {
+                    Ok(loaded) => {
+                        let text = format!("{}: {}", path.display(), loaded.summary());
+                        remark = loaded.remark;
+                        text
+                    }
+                    Err(failure) => {
+                        self.error(&subject.site, "weights", failure.message, failure.help);
+                        path.display().to_string()
+                    }
+                }
+            }
+        };
+        let mut lines = vec![
+            ("backbone", subject.backbone.line.clone()),
+            ("weights", weights),
+        ];
+        lines.extend(remark.map(|remark| ("remark", remark)));
+        lines
+    }
+
     fn evaluate(&mut self, stage: &Evaluate) -> Facts {
-        let train = stage.train.as_ref().map(|set| (set, self.open(set)));
-        let test = self.open(&stage.test);
-        let preprocessing = stage.backbone.preprocessing();
+        let train = stage.train.as_ref().map(|set| (set, self.images(set)));
+        let test = self.images(&stage.test);
+        let preprocessing = stage.subject.backbone.preprocessing();
         let size = stage.size.unwrap_or(preprocessing.size);
         if let Some(resize) = stage.resize
             && resize < size
@@ -318,36 +367,12 @@ impl Check {
                 Some(format!("give at least {size}")),
             );
         }
-        self.fits(&stage.site, "size", &stage.backbone, size);
-        let mut remark = None;
-        let weights = match &stage.weights {
-            Weights::Untrained => "untrained".to_owned(),
-            Weights::Stage(name) => format!("last checkpoint of stage `{name}`"),
-            Weights::File(path) => {
-                let mut parameters = Parameters::new(stage.backbone.tensors());
-                let wanted = stage.encoder.as_deref();
-                match checkpoint::load_backbone(path, wanted, &mut parameters) {
-                    Ok(loaded) => {
-                        let text = format!("{}: {}", path.display(), loaded.summary());
-                        remark = loaded.remark;
-                        text
-                    }
-                    Err(failure) => {
-                        self.error(&stage.site, "weights", failure.message, failure.help);
-                        path.display().to_string()
-                    }
-                }
-            }
-        };
-        let mut lines = vec![
-            ("backbone", stage.backbone.line.clone()),
-            ("weights", weights),
-        ];
-        lines.extend(remark.map(|remark| ("remark", remark)));
+        self.fits(&stage.site, "size", &stage.subject.backbone, size);
+        let mut lines = self.subject(&stage.subject);
         if let Some((set, data)) = &train {
-            lines.push(("train", describe_set(set, data.as_deref())));
+            lines.push(("train", describe_set(&set.line(), data.as_deref())));
         }
-        lines.push(("test", describe_set(&stage.test, test.as_deref())));
+        lines.push(("test", describe_set(&stage.test.line(), test.as_deref())));
         lines.push(("images", format!("{size} × {size} pixels")));
         for metric in &stage.metrics {
             lines.push(("metric", metric.line.clone()));
@@ -358,10 +383,53 @@ impl Check {
             lines,
         }
     }
+
+    fn views(&mut self, stage: &Views) -> Facts {
+        let data = self.open(&stage.data);
+        let planned = data.as_deref().and_then(|data| {
+            let planned = statics::planned(stage, data, &self.root);
+            planned.map_err(|error| self.errors.push(error)).ok()
+        });
+        let mut lines = vec![("data", describe_set(&stage.data.line, data.as_deref()))];
+        lines.extend(
+            planned
+                .as_deref()
+                .map(|set| ("views", describe_set(&stage.name, Some(set)))),
+        );
+        self.sets.insert(Images::of_stage(&stage.name), planned);
+        Facts {
+            stage: stage.name.clone(),
+            kind: "Views",
+            lines,
+        }
+    }
+
+    fn probe(&mut self, stage: &Probe) -> Facts {
+        let (train, test) = (self.images(&stage.train), self.images(&stage.test));
+        let mut lines = self.subject(&stage.subject);
+        lines.push(("train", describe_set(&stage.train.line(), train.as_deref())));
+        lines.push(("test", describe_set(&stage.test.line(), test.as_deref())));
+        Facts {
+            stage: stage.name.clone(),
+            kind: "Probe",
+            lines,
+        }
+    }
+
+    fn map(&mut self, stage: &Map) -> Facts {
+        let data = self.images(&stage.data);
+        let mut lines = self.subject(&stage.subject);
+        lines.push(("data", describe_set(&stage.data.line(), data.as_deref())));
+        Facts {
+            stage: stage.name.clone(),
+            kind: "Map",
+            lines,
+        }
+    }
 }
 
-fn describe_set(set: &Built<dyn DataSet>, data: Option<&dyn Dataset>) -> String {
-    let mut text = set.line.clone();
+fn describe_set(line: &str, data: Option<&dyn Dataset>) -> String {
+    let mut text = line.to_owned();
     if let Some(data) = data {
         text += &format!(": {}", counted(data.len(), "image"));
         match data.classes().len() {

@@ -21,10 +21,7 @@ use crate::{
     checkpoint::write_atomically,
     failure::{Failure, disk},
     log::{self, Entry, Timing},
-    run::{
-        folder::read_results,
-        results::{Results, StageOutcome},
-    },
+    run::{folder::read_results, results::Results},
 };
 
 use pictures::Row;
@@ -126,10 +123,8 @@ impl Material {
             }
         }
         for result in &self.results.stages {
-            if let StageOutcome::Evaluate { train, test, .. } = &result.outcome {
-                for set in train.iter().chain([test]) {
-                    add(&result.stage, &set.left_out);
-                }
+            for image in result.outcome.left_out() {
+                add(&result.stage, std::slice::from_ref(image));
             }
         }
         rows.sort();

@@ -157,10 +157,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
 fn unreadable(stage: &str, outcome: &StageOutcome) -> Vec<String> {
     let (what, images): (_, BTreeSet<_>) = match outcome {
         StageOutcome::Pretrain { replaced, .. } => ("replaced in", replaced.iter().collect()),
-        StageOutcome::Evaluate { train, test, .. } => {
-            let sets = train.iter().chain([test]);
-            ("left out of", sets.flat_map(|set| &set.left_out).collect())
-        }
+        other => ("left out of", other.left_out().into_iter().collect()),
     };
     let mut notes: Vec<_> = images
         .iter()
@@ -209,7 +206,8 @@ fn done(
         return Ok(false);
     }
     match stage {
-        Prepared::Evaluate { .. } => Ok(true),
+        Prepared::Evaluate { .. } | Prepared::Map(_) | Prepared::Probe(_) => Ok(true),
+        Prepared::Views(stage) => stage.is_whole(folder),
         Prepared::Pretrain { training, .. } => {
             let store = folder.checkpoints(stage.name());
             let newest = training.newest(&store, allowed)?;
@@ -244,6 +242,15 @@ fn work(
             let given = given(source, stages, workplace.folder)?;
             evaluate::evaluate(stage, *seed, &given, sets, workplace)
         }
+        Prepared::Views(stage) => stage.run(workplace).map(StageOutcome::Views),
+        Prepared::Probe(stage) => {
+            let given = given(&stage.source, stages, workplace.folder)?;
+            stage.run(&given, workplace).map(StageOutcome::Probe)
+        }
+        Prepared::Map(stage) => {
+            let given = given(&stage.source, stages, workplace.folder)?;
+            stage.run(&given, workplace).map(StageOutcome::Map)
+        }
     }
 }
 
@@ -259,7 +266,7 @@ fn given(source: &Source, stages: &[Prepared], folder: &RunFolder) -> Result<Giv
                     checkpoint: crate::train::state::start(&*learner),
                 })
             }
-            Prepared::Evaluate { .. } => unreachable!("`prepare` finds training stages only"),
+            _ => unreachable!("`prepare` finds training stages only"),
         },
         Source::End(index) => {
             let stage = stages[*index].name();

@@ -21,7 +21,7 @@ use smallfry::{
     },
     objective::{Buffer, BufferValues, Learner, Moment, Outcome, Setup},
     optimizer::Descent,
-    plan::{Evaluate, Plan, Pretrain, Stage, StepRule, Weights},
+    plan::{Evaluate, Images, Plan, Pretrain, Stage, StepRule, Subject, Weights},
     registry::Built,
     source::{Site, Source},
     tensor::{self, Features, Plain, Traced},
@@ -461,11 +461,14 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
     let evaluation = |name: &str, weights| {
         Stage::Evaluate(Evaluate {
             name: name.to_owned(),
-            backbone: backbone(),
-            weights,
-            encoder: None,
+            subject: Subject {
+                backbone: backbone(),
+                weights,
+                encoder: None,
+                site: Site::nowhere(),
+            },
             train: None,
-            test: data(),
+            test: Images::Set(data()),
             size: None,
             resize: None,
             batch: 16,

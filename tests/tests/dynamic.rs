@@ -74,6 +74,7 @@ fn value(metric: &dyn Metric) -> Result<f64, String> {
     let evaluation = Evaluation {
         train: Some(&train),
         test: &test,
+        views: &[],
         classes: &[],
         seed: 0,
     };
@@ -123,6 +124,7 @@ fn metrics_in_cpp() {
     let alone = Evaluation {
         train: None,
         test: &test,
+        views: &[],
         classes: &[],
         seed: 0,
     };

@@ -61,6 +61,7 @@ fn photographs_are_classified_as_by_the_reference() {
     let evaluation = Evaluation {
         train: Some(&train),
         test: &test,
+        views: &[],
         classes: &[],
         seed: 0,
     };
@@ -126,6 +127,7 @@ fn clusters_are_classified_as_in_the_second_set_of_values() {
     let evaluation = Evaluation {
         train: Some(&train),
         test: &test,
+        views: &[],
         classes: &[],
         seed: 0,
     };

@@ -26,7 +26,7 @@ use smallfry_tests::small::{self, Follow, Shape, Total};
 fn stage(plan: &mut Plan) -> &mut Pretrain {
     match &mut plan.stages[1] {
         Stage::Pretrain(stage) => stage,
-        Stage::Evaluate(_) => panic!("the second stage is a training"),
+        _ => panic!("the second stage is a training"),
     }
 }
 

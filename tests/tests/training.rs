@@ -112,7 +112,7 @@ fn a_run_leaves_everything_behind() {
             assert_eq!(test.samples, 40);
             scores[0].value.unwrap()
         }
-        StageOutcome::Pretrain { .. } => panic!("stage {i} is no evaluation"),
+        _ => panic!("stage {i} is no evaluation"),
     };
     assert_ne!(value(0), value(2));
 }
@@ -157,11 +157,11 @@ fn weights_in_a_file_give_the_score_of_their_stage() {
     let Stage::Evaluate(stage) = &mut plan.stages[0] else {
         panic!("the last stage is an evaluation");
     };
-    stage.weights = Weights::File(path);
+    stage.subject.weights = Weights::File(path);
     let second = run::run(&plan, &RunOptions::default()).unwrap();
     let scores = |stage: &smallfry::run::results::StageResult| match &stage.outcome {
         StageOutcome::Evaluate { scores, .. } => scores.clone(),
-        StageOutcome::Pretrain { .. } => panic!("an evaluation"),
+        _ => panic!("an evaluation"),
     };
     assert_eq!(
         scores(&first.results.stages[2]),

@@ -73,6 +73,20 @@ pub trait Dataset: Send + Sync {
     /// The file is missing, damaged, too large or no image.
     fn load(&self, sample: usize) -> Result<Image, LoadError>;
 
+    /// Files of a sample: 1, or more where views of each image were written beside it.
+    fn views(&self) -> usize {
+        1
+    }
+
+    /// Reads and decodes file `view` of a sample; file 0 is the image itself, the others are as a network takes them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn load_view(&self, sample: usize, view: usize) -> Result<Image, LoadError> {
+        debug_assert_eq!(view, 0, "this set has one file a sample");
+        self.load(sample)
+    }
+
     /// A hash of what the set holds: equal for equal content, so that a run can say what it was trained on.
     ///
     /// This default hashes names, labels and decoded pixels; a set that knows its raw data hashes that instead. It

@@ -79,10 +79,8 @@ struct Trial<'a> {
 
 pub(super) fn verify_resume(arguments: &Arguments) -> Result<String, Refusal> {
     let plan = load(&arguments.experiment)?;
-    let trained = plan.stages.iter().filter_map(|stage| match stage {
-        Stage::Pretrain(stage) => Some(stage.name.clone()),
-        Stage::Evaluate(_) => None,
-    });
+    let trained = plan.stages.iter().filter_map(Stage::training);
+    let trained = trained.map(|stage| stage.name.clone());
     let trial = Trial {
         experiment: &arguments.experiment,
         name: plan.name.clone(),

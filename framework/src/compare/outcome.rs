@@ -80,8 +80,8 @@ impl Run {
                 self.health(stage, log);
                 self.speed(stage);
             }
-            StageOutcome::Evaluate { scores, .. } => {
-                for score in scores {
+            other => {
+                for score in other.scores() {
                     let Some(value) = score.value else { continue };
                     let name = Name {
                         stage: stage.to_owned(),

@@ -1,66 +1,37 @@
 //! The stage `Evaluate(..)`: metrics on the features of an encoder.
 
-use std::{ops::Range, path::PathBuf};
-
-use serde::Deserialize;
-
 use super::{
     Stages,
     fields::{Fields, Reader, example},
-    layout,
+    images, layout, subject,
 };
 use crate::{
-    Backbone, Metric,
-    plan::{Evaluate, Stage, Weights},
-    registry::{Built, Context},
+    Metric,
+    plan::{Evaluate, Stage},
+    registry::Built,
 };
 
 /// Images in a batch unless the file says otherwise; it changes speed and memory, no result.
 const BATCH: usize = 64;
-
-/// The weights as they are written.
-#[derive(Deserialize)]
-#[serde(rename = "weights")]
-enum Written {
-    Untrained,
-    Stage(String),
-    File(PathBuf),
-}
 
 /// Reads stage `i`; gives it with its resolved text.
 pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(Stage, String)> {
     let mut fields = stages.open(reader, &stages.outlines[i], "Evaluate");
     let site = fields.site();
     let name = fields.name("evaluate");
-    let weights = weights(&mut fields, stages, i);
-    let encoder = fields
-        .optional::<Option<String>>("encoder", "\"teacher\"")
-        .flatten();
-    if encoder.is_some() && matches!(weights, Some((Weights::Untrained, _))) {
-        fields.refuse(
-            "encoder",
-            "is for weights of several encoders, not for untrained ones",
-        );
-    }
-    let backbone = backbone(
-        &mut fields,
-        stages,
-        weights.as_ref().map(|weights| &weights.0),
-    );
-    let train = fields.optional_plugin("train");
-    let test = fields.plugin("test");
+    let subject = subject::read(&mut fields, stages, i);
+    let train = images::optional(&mut fields, stages, i, "train");
+    let test = images::required(&mut fields, stages, i, "test");
     let size = optional_count(&mut fields, "size", "224");
     let resize = optional_count(&mut fields, "resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
     let metrics = metrics(&mut fields);
     fields.finish();
-    let (weights, written) = weights?;
+    let (subject, written) = subject?;
     let stage = Evaluate {
         name,
-        backbone: backbone?,
-        weights,
-        encoder,
-        train,
+        subject,
+        train: train?,
         test: test?,
         size,
         resize,
@@ -68,15 +39,12 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         metrics: metrics?,
         site,
     };
-    let mut lines = vec![("name", layout::quoted(&stage.name)), ("weights", written)];
-    if let Some(encoder) = &stage.encoder {
-        lines.push(("encoder", layout::quoted(encoder)));
-    }
-    lines.push(("backbone", stage.backbone.resolved.clone()));
+    let mut lines = vec![("name", layout::quoted(&stage.name))];
+    lines.extend(written);
     if let Some(train) = &stage.train {
-        lines.push(("train", train.resolved.clone()));
+        lines.push(("train", train.resolved()));
     }
-    lines.push(("test", stage.test.resolved.clone()));
+    lines.push(("test", stage.test.resolved()));
     for (name, value) in [("size", stage.size), ("resize", stage.resize)] {
         lines.extend(value.map(|value| (name, value.to_string())));
     }
@@ -93,66 +61,6 @@ fn optional_count(fields: &mut Fields<'_>, name: &'static str, example: &str) ->
         fields.refuse(name, "must be above 0");
     }
     value
-}
-
-/// The weights, and how they are written.
-fn weights(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Weights, String)> {
-    let example = "Stage(\"pretrain\")`, `File(\"a.safetensors\")` or `Untrained";
-    match fields.required("weights", example)? {
-        Written::Untrained => Some((Weights::Untrained, "Untrained".to_owned())),
-        Written::File(path) => {
-            let written = format!("File({})", layout::quoted(&path.to_string_lossy()));
-            let context = Context {
-                folder: &fields.reader.folder,
-            };
-            Some((Weights::File(context.path(path)), written))
-        }
-        Written::Stage(name) => {
-            let Err(help) = stages.trained_before(i, &name) else {
-                let written = format!("Stage({})", layout::quoted(&name));
-                return Some((Weights::Stage(name), written));
-            };
-            let reason = format!("no training stage before this one is named `{name}`");
-            fields.refuse("weights", &reason).help = Some(help);
-            None
-        }
-    }
-}
-
-/// The backbone: as given, or that of the training stage that the weights come from, or that of the only training stage.
-fn backbone(
-    fields: &mut Fields<'_>,
-    stages: &Stages,
-    weights: Option<&Weights>,
-) -> Option<Built<dyn Backbone>> {
-    if let Some(field) = fields.field("backbone") {
-        return fields.reader.build(&field.value);
-    }
-    let training: Vec<_> = stages
-        .outlines
-        .iter()
-        .filter(|outline| outline.kind == Some("Pretrain"))
-        .collect();
-    let source: Option<&Range<usize>> = match weights {
-        // What is wrong with the weights was said already.
-        None => return None,
-        Some(Weights::File(_)) => None,
-        Some(Weights::Untrained) => match training.as_slice() {
-            [only] => Some(only.backbone.as_ref()?),
-            _ => None,
-        },
-        Some(Weights::Stage(name)) => {
-            let stage = training.iter().find(|outline| outline.name == *name)?;
-            Some(stage.backbone.as_ref()?)
-        }
-    };
-    match source {
-        Some(range) => fields.reader.build(range),
-        None => {
-            fields.missing_plugin::<dyn Backbone>("backbone");
-            None
-        }
-    }
 }
 
 fn metrics(fields: &mut Fields<'_>) -> Option<Vec<Built<dyn Metric>>> {

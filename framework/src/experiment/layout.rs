@@ -24,7 +24,7 @@ pub(super) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A text in quotes.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     crate::source::dialect()
         .to_string(text)
         .expect("a text can always be written")

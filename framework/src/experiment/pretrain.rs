@@ -123,7 +123,7 @@ fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initia
             (written, Origin::File(context.path(path)))
         }
         WrittenOrigin::Stage(name) => {
-            if let Err(help) = stages.trained_before(i, &name) {
+            if let Err(help) = stages.before(i, "Pretrain", &name) {
                 let reason = format!("no training stage before this one is named `{name}`");
                 fields.refuse("initial", &reason).help = Some(help);
                 return None;

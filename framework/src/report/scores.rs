@@ -33,7 +33,7 @@ pub fn section(results: &Results) -> String {
                 samples: test.samples,
                 scores,
             }),
-            StageOutcome::Pretrain { .. } => None,
+            _ => None,
         })
         .collect();
     if columns.is_empty() {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use smallfry_data::Dataset;
 
 use crate::{
-    plan::{Evaluate, Pretrain, StepRule},
+    plan::{Evaluate, Pretrain, StepRule, Subject},
     train::initial::Start,
 };
 
@@ -51,31 +51,37 @@ pub fn initial(start: &Start, identity: &str) -> String {
     text
 }
 
-/// The text of everything that an evaluation depends on; `weights` identifies the weights by their contents.
+/// The text of everything that an evaluation depends on; `weights` identifies the weights by their contents, `train` and
+/// `test` the images.
 pub fn evaluate(
     stage: &Evaluate,
     seed: u64,
     weights: &str,
-    train: Option<&dyn Dataset>,
-    test: &dyn Dataset,
+    train: Option<String>,
+    test: String,
 ) -> String {
     let mut text = String::new();
     field(&mut text, "seed", &seed.to_string());
-    field(&mut text, "backbone", &stage.backbone.resolved);
-    field(&mut text, "weights", weights);
-    if let Some(encoder) = &stage.encoder {
-        field(&mut text, "encoder", encoder);
+    text += &subject(&stage.subject, weights);
+    if let Some(train) = train {
+        field(&mut text, "train", &train);
     }
-    if let (Some(set), Some(data)) = (&stage.train, train) {
-        field(&mut text, "train", &set.resolved);
-        field(&mut text, "train manifest", &manifest(data));
-    }
-    field(&mut text, "test", &stage.test.resolved);
-    field(&mut text, "test manifest", &manifest(test));
+    field(&mut text, "test", &test);
     field(&mut text, "size", &format!("{:?}", stage.size));
     field(&mut text, "resize", &format!("{:?}", stage.resize));
     for metric in &stage.metrics {
         field(&mut text, "metric", &metric.resolved);
+    }
+    text
+}
+
+/// The lines that identify a judged network; `weights` identifies the weights by their contents.
+pub fn subject(subject: &Subject, weights: &str) -> String {
+    let mut text = String::new();
+    field(&mut text, "backbone", &subject.backbone.resolved);
+    field(&mut text, "weights", weights);
+    if let Some(encoder) = &subject.encoder {
+        field(&mut text, "encoder", encoder);
     }
     text
 }
@@ -102,7 +108,8 @@ pub fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-fn field(text: &mut String, name: &str, value: &str) {
+/// Adds a line.
+pub fn field(text: &mut String, name: &str, value: &str) {
     writeln!(text, "{name}: {value}").expect("a string takes any text");
 }
 

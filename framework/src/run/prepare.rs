@@ -10,10 +10,13 @@ use crate::{
     DataSet,
     evaluate::{self, Given, Sets},
     failure::Failure,
+    map,
     objective::Setup,
-    plan::{Evaluate, Origin, Plan, Pretrain, Stage, Weights},
+    plan::{Evaluate, Images, Origin, Plan, Pretrain, Stage, Subject, Weights},
     preflight::{self, Opened},
+    probe,
     registry::Built,
+    statics,
     train::{Training, health, initial::Start},
 };
 
@@ -39,6 +42,12 @@ pub enum Prepared<'a> {
         /// Everything that the result depends on, as text.
         config: String,
     },
+    /// Writing images and their views.
+    Views(statics::Prepared<'a>),
+    /// Classifiers.
+    Probe(probe::Prepared<'a>),
+    /// A map.
+    Map(map::Prepared<'a>),
 }
 
 /// Where the weights of an evaluation come from.
@@ -58,6 +67,9 @@ impl Prepared<'_> {
         match self {
             Self::Pretrain { training, .. } => &training.stage.name,
             Self::Evaluate { stage, .. } => &stage.name,
+            Self::Views(stage) => &stage.stage.name,
+            Self::Probe(stage) => &stage.stage.name,
+            Self::Map(stage) => &stage.stage.name,
         }
     }
 
@@ -66,6 +78,9 @@ impl Prepared<'_> {
         match self {
             Self::Pretrain { training, .. } => &training.config,
             Self::Evaluate { config, .. } => config,
+            Self::Views(stage) => &stage.config,
+            Self::Probe(stage) => &stage.config,
+            Self::Map(stage) => &stage.config,
         }
     }
 }
@@ -93,13 +108,27 @@ pub(crate) fn stages<'a>(plan: &'a Plan, opened: &Opened) -> Result<Vec<Prepared
     for stage in &plan.stages {
         slots.push(match stage {
             Stage::Pretrain(stage) => Some(pretrain(stage, plan.seed, &slots, opened)?),
-            Stage::Evaluate(_) => None,
+            _ => None,
         });
     }
     for (index, stage) in plan.stages.iter().enumerate() {
-        if let Stage::Evaluate(stage) = stage {
-            slots[index] = Some(evaluation(stage, plan.seed, index, &slots, opened)?);
-        }
+        let place = Place {
+            index,
+            seed: plan.seed,
+            stages: &slots,
+            opened,
+        };
+        let prepared = match stage {
+            Stage::Pretrain(_) => continue,
+            Stage::Evaluate(stage) => place.evaluation(stage)?,
+            Stage::Views(stage) => {
+                let data = set(&stage.data, opened);
+                Prepared::Views(statics::Prepared::new(stage, plan.seed, data)?)
+            }
+            Stage::Probe(stage) => Prepared::Probe(probe::Prepared::new(stage, &place)?),
+            Stage::Map(stage) => Prepared::Map(map::Prepared::new(stage, &place)?),
+        };
+        slots[index] = Some(prepared);
     }
     let prepared: Vec<_> = slots.into_iter().flatten().collect();
     for (index, stage) in prepared.iter().enumerate() {
@@ -214,96 +243,127 @@ fn initial_identity(
     }
 }
 
-fn evaluation<'a>(
-    stage: &'a Evaluate,
-    seed: u64,
-    index: usize,
-    stages: &[Option<Prepared<'_>>],
-    opened: &Opened,
-) -> Result<Prepared<'a>, Failure> {
-    evaluate::check_sizes(stage)?;
-    if stage.metrics.is_empty() {
-        return Err(stage.site.error("metrics", "names no metric").into());
-    }
-    let sets = Sets {
-        train: stage.train.as_ref().map(|train| set(train, opened)),
-        test: set(&stage.test, opened),
-    };
-    let (source, weights) = source(stage, seed, index, stages)?;
-    let config = fingerprint::evaluate(stage, seed, &weights, sets.train.as_deref(), &*sets.test);
-    Ok(Prepared::Evaluate {
-        stage,
-        seed,
-        sets,
-        source,
-        config,
-    })
+/// Where a stage stands that judges what others made.
+pub(crate) struct Place<'p, 'a> {
+    /// Its number in the file.
+    pub index: usize,
+    /// Seed of the experiment.
+    pub seed: u64,
+    stages: &'p [Option<Prepared<'a>>],
+    opened: &'p Opened,
 }
 
-/// Where the weights of `stage`, the one at `place`, come from, and a text that identifies them.
-fn source(
-    stage: &Evaluate,
-    seed: u64,
-    place: usize,
-    stages: &[Option<Prepared<'_>>],
-) -> Result<(Source, String), Failure> {
-    let trainings = || {
-        stages
-            .iter()
-            .enumerate()
-            .filter_map(|(index, stage)| match stage {
+impl<'a> Place<'_, 'a> {
+    fn evaluation(&self, stage: &'a Evaluate) -> Result<Prepared<'a>, Failure> {
+        evaluate::check_sizes(stage)?;
+        if stage.metrics.is_empty() {
+            return Err(stage.site.error("metrics", "names no metric").into());
+        }
+        let sets = Sets {
+            train: stage.train.as_ref().map(|train| self.images(train)),
+            test: self.images(&stage.test),
+        };
+        let (source, weights) = self.source(&stage.subject)?;
+        let train = stage.train.as_ref().map(|train| self.identity(train));
+        let test = self.identity(&stage.test);
+        let config = fingerprint::evaluate(stage, self.seed, &weights, train, test);
+        Ok(Prepared::Evaluate {
+            stage,
+            seed: self.seed,
+            sets,
+            source,
+            config,
+        })
+    }
+
+    /// The set of `images`; that of a stage of views is listed before it is written.
+    pub fn images(&self, images: &Images) -> Arc<dyn Dataset> {
+        let data = self.opened.get(&images.resolved());
+        Arc::clone(data.expect("a plan that passed has all its sets known"))
+    }
+
+    /// A text that identifies `images`, by what they are and by what they hold.
+    pub fn identity(&self, images: &Images) -> String {
+        let manifest = fingerprint::manifest(&*self.images(images));
+        match images {
+            Images::Set(set) => format!("{}\nmanifest: {manifest}", set.resolved),
+            Images::Stage(name) => {
+                let mut stages = self.stages.iter().flatten();
+                let stage = stages.find(|stage| stage.name() == name);
+                let stage = stage.expect("a plan that passed has its views before their use");
+                let hash = fingerprint::hash(stage.fingerprint());
+                format!("{}\nmanifest: {manifest}\nviews: {hash}", images.resolved())
+            }
+        }
+    }
+
+    /// Where the weights of `subject` come from, and a text that identifies them.
+    ///
+    /// # Errors
+    /// There are no such weights, or they are of another network.
+    pub fn source(&self, subject: &Subject) -> Result<(Source, String), Failure> {
+        let trainings = || {
+            let stages = self.stages.iter().enumerate();
+            stages.filter_map(|(index, stage)| match stage {
                 Some(Prepared::Pretrain { training, .. }) => Some((index, training)),
                 _ => None,
             })
-    };
-    let own = &stage.backbone.resolved;
-    match &stage.weights {
-        Weights::Untrained => {
-            // The start of the training that the reader will compare with; the backbone alone where there is none.
-            let mut same =
-                trainings().filter(|(_, training)| training.stage.backbone.resolved == *own);
-            Ok(match same.next() {
-                Some((index, training)) => {
-                    let identity = format!("start of {}", fingerprint::hash(&training.config));
-                    (Source::Start(index), identity)
-                }
-                None => (Source::Given(Given::Seed(seed)), format!("seed {seed}")),
-            })
-        }
-        Weights::Stage(name) => {
-            let mut earlier = trainings().filter(|(index, _)| *index < place);
-            let Some((index, training)) =
-                earlier.find(|(_, training)| training.stage.name == *name)
-            else {
-                let wrong = format!("no training stage before this one is named `{name}`");
-                return Err(stage.site.error("weights", wrong).into());
-            };
-            let pretrain = &training.stage;
-            let encoder = stage.encoder.as_deref();
-            let other = encoder.and_then(|encoder| pretrain.objective.backbone_of(encoder));
-            let trained = match &other {
-                Some(backbone) => &backbone.resolved,
-                None => &pretrain.backbone.resolved,
-            };
-            if own != trained {
-                let wrong = match (&other, encoder) {
-                    (Some(_), Some(encoder)) => {
-                        format!("this is another backbone than `{encoder}` of stage `{name}` has")
+        };
+        let own = &subject.backbone.resolved;
+        match &subject.weights {
+            Weights::Untrained => {
+                // The start of the training that the reader will compare with; the backbone alone where there is none.
+                let mut same =
+                    trainings().filter(|(_, training)| training.stage.backbone.resolved == *own);
+                Ok(match same.next() {
+                    Some((index, training)) => {
+                        let identity = format!("start of {}", fingerprint::hash(&training.config));
+                        (Source::Start(index), identity)
                     }
-                    _ => format!("this is another backbone than stage `{name}` trains"),
-                };
-                let difference = fingerprint::difference(trained, own);
-                return Err(stage.site.error("backbone", wrong).help(difference).into());
+                    None => {
+                        let seed = self.seed;
+                        (Source::Given(Given::Seed(seed)), format!("seed {seed}"))
+                    }
+                })
             }
-            let identity = format!("end of {}", fingerprint::hash(&training.config));
-            Ok((Source::End(index), identity))
-        }
-        Weights::File(path) => {
-            let given = evaluate::preflight(stage, path)?;
-            let bytes =
-                fs::read(path).map_err(|error| crate::failure::disk("read", path, &error))?;
-            let identity = format!("file {}", blake3::hash(&bytes).to_hex());
-            Ok((Source::Given(given), identity))
+            Weights::Stage(name) => {
+                let mut earlier = trainings().filter(|(index, _)| *index < self.index);
+                let Some((index, training)) =
+                    earlier.find(|(_, training)| training.stage.name == *name)
+                else {
+                    let wrong = format!("no training stage before this one is named `{name}`");
+                    return Err(subject.site.error("weights", wrong).into());
+                };
+                let pretrain = &training.stage;
+                let encoder = subject.encoder.as_deref();
+                let other = encoder.and_then(|encoder| pretrain.objective.backbone_of(encoder));
+                let trained = match &other {
+                    Some(backbone) => &backbone.resolved,
+                    None => &pretrain.backbone.resolved,
+                };
+                if own != trained {
+                    let wrong = match (&other, encoder) {
+                        (Some(_), Some(encoder)) => {
+                            format!(
+                                "this is another backbone than `{encoder}` of stage `{name}` has"
+                            )
+                        }
+                        _ => format!("this is another backbone than stage `{name}` trains"),
+                    };
+                    let difference = fingerprint::difference(trained, own);
+                    let error = subject.site.error("backbone", wrong);
+                    return Err(error.help(difference).into());
+                }
+                let identity = format!("end of {}", fingerprint::hash(&training.config));
+                Ok((Source::End(index), identity))
+            }
+            Weights::File(path) => {
+                let given = evaluate::preflight(subject, path)?;
+                let bytes =
+                    fs::read(path).map_err(|error| crate::failure::disk("read", path, &error))?;
+                let identity = format!("file {}", blake3::hash(&bytes).to_hex());
+                Ok((Source::Given(given), identity))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metric::Score;
+use crate::{map, metric::Score, probe, statics};
 
 /// The contents of `results.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,42 @@ pub enum StageOutcome {
         /// What the metrics gave.
         scores: Vec<ScoreRecord>,
     },
+    /// Images and their views.
+    Views(statics::Outcome),
+    /// Classifiers.
+    Probe(probe::Outcome),
+    /// A map.
+    Map(map::Outcome),
+}
+
+impl StageOutcome {
+    /// What the stage came to, number by number; those of a training stand in its log.
+    pub fn scores(&self) -> Vec<ScoreRecord> {
+        match self {
+            Self::Pretrain { .. } => Vec::new(),
+            Self::Evaluate { scores, .. } => scores.clone(),
+            Self::Views(outcome) => outcome.scores(),
+            Self::Probe(outcome) => outcome.scores(),
+            Self::Map(outcome) => outcome.scores(),
+        }
+    }
+
+    /// The images that could not be read and were left out: name and reason.
+    pub fn left_out(&self) -> Vec<&(String, String)> {
+        match self {
+            Self::Pretrain { .. } => Vec::new(),
+            Self::Evaluate { train, test, .. } => {
+                let sets = train.iter().chain([test]);
+                sets.flat_map(|set| &set.left_out).collect()
+            }
+            Self::Views(outcome) => outcome.left_out.iter().collect(),
+            Self::Probe(outcome) => {
+                let sets = [&outcome.train, &outcome.test].into_iter();
+                sets.flat_map(|set| &set.left_out).collect()
+            }
+            Self::Map(outcome) => outcome.data.left_out.iter().collect(),
+        }
+    }
 }
 
 /// A data set as it was evaluated.
@@ -172,8 +208,8 @@ impl fmt::Display for Results {
                     loss.map_or("not a number".to_owned(), |loss| format!("{loss:.4}")),
                     format!("epoch {epochs}"),
                 ]),
-                StageOutcome::Evaluate { scores, .. } => {
-                    rows.extend(scores.iter().map(|score| {
+                other => {
+                    rows.extend(other.scores().iter().map(|score| {
                         [
                             result.stage.clone(),
                             score.name.clone(),

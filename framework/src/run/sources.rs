@@ -102,12 +102,7 @@ fn setup(stage: &Pretrain, seed: u64, samples: usize) -> Setup {
 /// # Errors
 /// What may have been meant.
 fn earlier<'a>(stages: &'a [Stage], index: usize, name: &str) -> Result<&'a Pretrain, String> {
-    let trainings = |stages: &'a [Stage]| {
-        stages.iter().filter_map(|stage| match stage {
-            Stage::Pretrain(stage) => Some(stage),
-            Stage::Evaluate(_) => None,
-        })
-    };
+    let trainings = |stages: &'a [Stage]| stages.iter().filter_map(Stage::training);
     let before: Vec<_> = trainings(&stages[..index]).collect();
     if let Some(stage) = before.iter().find(|stage| stage.name == name) {
         return Ok(stage);

@@ -62,6 +62,7 @@ pub fn metric_faults(metric: &dyn Metric) -> Vec<String> {
     let whole = Evaluation {
         train: Some(&train),
         test: &test,
+        views: &[],
         classes: &classes,
         seed: 1,
     };

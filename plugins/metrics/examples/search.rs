@@ -72,6 +72,7 @@ fn main() {
             let evaluation = Evaluation {
                 train: Some(&train),
                 test: &test,
+                views: &[],
                 classes: &[],
                 seed: 0,
             };

@@ -299,6 +299,7 @@ mod tests {
             let evaluation = Evaluation {
                 train: train.map(|set| set as &dyn FeatureSet),
                 test,
+                views: &[],
                 classes: &[],
                 seed: 0,
             };

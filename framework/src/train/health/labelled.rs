@@ -54,6 +54,7 @@ pub(super) fn scores(
     let evaluation = Evaluation {
         train: Some(&train),
         test: &judged,
+        views: &[],
         classes: test.classes(),
         seed: training.setup.seed,
     };

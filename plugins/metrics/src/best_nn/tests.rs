@@ -62,6 +62,7 @@ fn evaluation<'a>(train: &'a Set, test: &'a Set) -> Evaluation<'a> {
     Evaluation {
         train: Some(train),
         test,
+        views: &[],
         classes: &[],
         seed: 3,
     }
@@ -238,6 +239,7 @@ fn what_is_lacking_is_named_with_a_remedy() {
         let evaluation = Evaluation {
             train: train.map(|set| set as &dyn FeatureSet),
             test,
+            views: &[],
             classes: &[],
             seed: 0,
         };
