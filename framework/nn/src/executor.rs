@@ -50,6 +50,28 @@ pub enum Mode {
     },
     /// Running statistics, no randomness, nothing kept.
     Infer,
+    /// As `Infer`, but keeps what backward needs: gradients through statistics that stand still.
+    Fixed,
+}
+
+impl Mode {
+    /// The key of the pass's random numbers, if it has any.
+    pub(crate) fn draw(self) -> Option<u64> {
+        match self {
+            Self::Train { draw } | Self::Momentum { draw } => Some(draw),
+            Self::Infer | Self::Fixed => None,
+        }
+    }
+
+    /// Whether backward may follow.
+    pub(crate) fn keeps(self) -> bool {
+        matches!(self, Self::Train { .. } | Self::Fixed)
+    }
+
+    /// Whether batch norms take the batch's own statistics, and move the running ones.
+    pub(crate) fn takes_batch(self) -> bool {
+        matches!(self, Self::Train { .. } | Self::Momentum { .. })
+    }
 }
 
 /// Runs one network.
@@ -57,7 +79,7 @@ pub struct Executor {
     network: Network,
     train: Option<Plan>,
     forward: Option<Plan>,
-    /// The mode of the last `Train` pass.
+    /// The mode of the last pass that backward may follow.
     last: Mode,
 }
 
@@ -116,9 +138,10 @@ impl Executor {
         watch: &mut Watch<'_>,
     ) {
         let shape = images.shape();
-        let purpose = match mode {
-            Mode::Train { .. } => Purpose::Train,
-            Mode::Momentum { .. } | Mode::Infer => Purpose::Forward,
+        let purpose = if mode.keeps() {
+            Purpose::Train
+        } else {
+            Purpose::Forward
         };
         let slot = match purpose {
             Purpose::Train => &mut self.train,
@@ -140,11 +163,11 @@ impl Executor {
         }
     }
 
-    /// Adds the gradients of the last `Train` pass, given the gradient `[batch, width]` of its features; `images` are
+    /// Adds the gradients of the last `Train` or `Fixed` pass, given the gradient `[batch, width]` of its features; `images` are
     /// those of that pass, and `images_gradient` receives theirs where wanted.
     ///
     /// # Panics
-    /// If there was no `Train` pass of that shape, or a slice has the wrong length.
+    /// If there was no such pass of that shape, or a slice has the wrong length.
     pub fn backward(
         &mut self,
         parameters: &mut Parameters,
@@ -172,7 +195,7 @@ impl Executor {
         watch: &mut Watch<'_>,
     ) {
         let plan = self.train.as_mut();
-        let plan = plan.expect("backward follows a forward pass in `Train` mode");
+        let plan = plan.expect("backward follows a forward pass in `Train` or `Fixed` mode");
         assert_eq!(
             plan.shape,
             images.shape(),

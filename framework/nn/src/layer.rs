@@ -82,7 +82,7 @@ impl Size {
 /// What a layer is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Forward in `Train` mode, and backward.
+    /// Forward in `Train` or `Fixed` mode, and backward.
     Train,
     /// Forward in another mode, which keeps nothing.
     Forward,
@@ -92,7 +92,7 @@ pub enum Purpose {
 pub struct Pass<'a> {
     /// Weights, gradients, running statistics.
     pub parameters: &'a mut Parameters,
-    /// The layer's memory from forward to backward, [`Layer::saved`] floats; empty unless the mode is `Train`.
+    /// The layer's memory from forward to backward, [`Layer::saved`] floats; empty unless backward may follow.
     pub saved: &'a mut [f32],
     /// Memory of no lasting content, at least [`Layer::scratch`] floats, shared by all layers.
     pub scratch: &'a mut [f32],
@@ -107,7 +107,7 @@ pub trait Layer: Send {
     /// The size of its output.
     fn output(&self) -> Size;
 
-    /// Floats that it keeps from forward to backward in `Train` mode.
+    /// Floats that it keeps from forward to backward.
     fn saved(&self) -> usize;
 
     /// Floats that it needs during a pass of its purpose.

@@ -192,33 +192,55 @@ fn check(network: &Network, shape: [usize; 3]) {
         "images: {}",
         error(&images_gradient, &dx.values)
     );
-    // A gradient that is zero but for rounding is measured against the typical one.
-    let all: f64 = gradients
-        .values()
-        .flatten()
-        .map(|g| g * g)
-        .sum::<f64>()
-        .sqrt();
+    check_gradients(&parameters, &gradients);
+    for p in [&parameters, &momentum] {
+        check_statistics(p, &tensors);
+    }
+
+    // With statistics that stand still, in an executor that has just had others.
+    executor.forward(&mut momentum, images, Mode::Fixed, &mut features);
+    let (y, back) = reference::run(network, &mut tensors, input(), Statistics::Running);
+    assert!(
+        error(&features, &y.values) < 2e-5,
+        "fixed: {}",
+        error(&features, &y.values)
+    );
+    executor.backward(&mut momentum, images, &gradient, Some(&mut images_gradient));
+    let mut gradients = Named::new();
+    let dx = back(Tensor::new(y.shape, wide(&gradient)), &mut gradients);
+    assert!(
+        error(&images_gradient, &dx.values) < 1e-4,
+        "images, fixed: {}",
+        error(&images_gradient, &dx.values)
+    );
+    check_gradients(&momentum, &gradients);
+    check_statistics(&momentum, &tensors);
+    same_for_any_threads(network, images, &gradient);
+}
+
+/// A gradient that is zero but for rounding is measured against the typical one.
+fn check_gradients(parameters: &Parameters, truths: &Named) {
+    let all: f64 = truths.values().flatten().map(|g| g * g).sum::<f64>().sqrt();
     for spec in parameters.specs() {
-        match spec.role {
-            Role::Weight | Role::Frozen => {
-                let (own, truth) = (parameters.gradient(&spec.name), &gradients[&spec.name]);
-                let norm = truth.iter().map(|g| g * g).sum::<f64>().sqrt();
-                let error = error(own, truth) * norm / norm.max(1e-4 * all);
-                assert!(error < 2e-4, "gradient of {}: {error}", spec.name);
-            }
-            Role::Statistic => {
-                for p in [&parameters, &momentum] {
-                    let place = p.statistic_place(&spec.name);
-                    let error = error(&p.statistics()[place], &tensors[&spec.name]);
-                    assert!(error < 1e-5, "{}: {error}", spec.name);
-                }
-            }
-            Role::Counter => {}
+        if matches!(spec.role, Role::Weight | Role::Frozen) {
+            let (own, truth) = (parameters.gradient(&spec.name), &truths[&spec.name]);
+            let norm = truth.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let error = error(own, truth) * norm / norm.max(1e-4 * all);
+            assert!(error < 2e-4, "gradient of {}: {error}", spec.name);
+        }
+    }
+}
+
+/// Running statistics after one batch.
+fn check_statistics(parameters: &Parameters, truths: &Named) {
+    for spec in parameters.specs() {
+        if spec.role == Role::Statistic {
+            let place = parameters.statistic_place(&spec.name);
+            let error = error(&parameters.statistics()[place], &truths[&spec.name]);
+            assert!(error < 1e-5, "{}: {error}", spec.name);
         }
     }
     assert!(parameters.counters().iter().all(|&count| count == 1));
-    same_for_any_threads(network, images, &gradient);
 }
 
 /// Everything once more with 1, 2, 3 and 4 threads: the same bits.
@@ -261,6 +283,10 @@ fn same_for_any_threads(network: &Network, images: Images<'_>, gradient: &[f32])
             bits.extend(tensors.into_iter().flatten().map(|v| v.to_bits()));
             executor.forward(&mut parameters, images, Mode::Infer, &mut features);
             bits.extend(features.iter().map(|v| v.to_bits()));
+            executor.forward(&mut parameters, images, Mode::Fixed, &mut features);
+            let of_images = Some(&mut images_gradient[..]);
+            executor.backward(&mut parameters, images, gradient, of_images);
+            bits.extend(images_gradient.iter().map(|v| v.to_bits()));
             bits
         })
     };

@@ -353,8 +353,13 @@ fn gradients_are_differences() {
             let mut parameters = parameters.clone();
             let mut executor = Executor::new(network.clone());
             let mut out = vec![0.0; batch * 4];
-            let train = Mode::Train { draw: 1 };
-            executor.forward(&mut parameters, view(shape, &values), train, &mut out);
+            // This network has neither dropout nor batch statistics: the two modes are one.
+            let mode = if frozen {
+                Mode::Fixed
+            } else {
+                Mode::Train { draw: 1 }
+            };
+            executor.forward(&mut parameters, view(shape, &values), mode, &mut out);
             let mut own = vec![0.0; values.len()];
             let images = view(shape, &values);
             executor.backward(&mut parameters, images, &cotangent, Some(&mut own));
@@ -387,6 +392,7 @@ fn every_mode_and_level_gives_the_slow_features() {
                 Mode::Infer,
                 Mode::Momentum { draw: 1 },
                 Mode::Train { draw: 1 },
+                Mode::Fixed,
             ] {
                 let mut parameters = parameters.clone();
                 let mut out = vec![0.0; batch * 4];

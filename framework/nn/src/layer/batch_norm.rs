@@ -65,6 +65,8 @@ impl BatchNorm {
 
     /// Takes the running statistics.
     pub fn take_running(&mut self, parameters: &Parameters) {
+        // No image changes them: what the gradient owes to statistics is an infinite number's part of it.
+        self.count = f64::INFINITY;
         for c in 0..self.channels() {
             let (mean, variance) = self.running.channel(c, parameters);
             self.set(c, mean, variance, parameters);

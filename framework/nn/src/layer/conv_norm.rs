@@ -72,20 +72,17 @@ impl Layer for ConvNorm {
 
     fn forward(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let (parameters, scratch) = (&mut *pass.parameters, &mut *pass.scratch);
-        match pass.mode {
-            Mode::Train { .. } if !self.again => {
-                let raw = &mut pass.saved[..y.len()];
-                self.unit.raw(parameters, Operand::Plain(x), raw, scratch);
-                self.unit.apply(Some(raw), None, self.activation, y);
-            }
-            Mode::Train { .. } | Mode::Momentum { .. } => {
-                self.unit.raw(parameters, Operand::Plain(x), y, scratch);
-                self.unit.apply(None, None, self.activation, y);
-            }
-            Mode::Infer => {
-                self.unit
-                    .infer(parameters, x, None, self.activation, y, scratch);
-            }
+        let (mode, input) = (pass.mode, Operand::Plain(x));
+        if mode == Mode::Infer {
+            self.unit
+                .infer(parameters, x, None, self.activation, y, scratch);
+        } else if mode.keeps() && !self.again {
+            let raw = &mut pass.saved[..y.len()];
+            self.unit.raw(parameters, mode, input, raw, scratch);
+            self.unit.apply(Some(raw), None, self.activation, y);
+        } else {
+            self.unit.raw(parameters, mode, input, y, scratch);
+            self.unit.apply(None, None, self.activation, y);
         }
     }
 

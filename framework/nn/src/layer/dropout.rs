@@ -14,13 +14,9 @@ const CHUNK: usize = 1 << 13;
 /// Applies dropout with probability `p` to all elements of `values`, in place; forward and backward are the same
 /// operation. Does nothing in inference.
 pub(crate) fn dropout(p: f32, mode: Mode, position: usize, values: &mut [f32]) {
-    let draw = match mode {
-        Mode::Train { draw } | Mode::Momentum { draw } => draw,
-        Mode::Infer => return,
-    };
-    if p == 0.0 {
+    let Some(draw) = mode.draw().filter(|_| p != 0.0) else {
         return;
-    }
+    };
     let key = Key::of_block(draw, position);
     let scale = 1.0 / (1.0 - p);
     // Of 2²⁴ equally likely values, those below the bound drop.
@@ -64,6 +60,7 @@ mod tests {
     fn leaves_inference_alone() {
         let mut values = [1.0; 100];
         dropout(0.5, Mode::Infer, 0, &mut values);
+        dropout(0.5, Mode::Fixed, 0, &mut values);
         assert_eq!(values, [1.0; 100]);
     }
 }

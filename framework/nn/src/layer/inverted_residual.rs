@@ -423,13 +423,10 @@ impl InvertedResidual {
     }
 
     fn draw_factors(&mut self, mode: Mode, position: usize) {
-        let draw = match mode {
-            Mode::Train { draw } | Mode::Momentum { draw } => draw,
-            Mode::Infer => return self.factors.fill(1.0),
-        };
-        if self.drop_connect == 0.0 || !self.shortcut {
+        let draws = self.drop_connect != 0.0 && self.shortcut;
+        let Some(draw) = mode.draw().filter(|_| draws) else {
             return self.factors.fill(1.0);
-        }
+        };
         let (key, p) = (Key::of_block(draw, position), f64::from(self.drop_connect));
         for (i, factor) in self.factors.iter_mut().enumerate() {
             let drops = unit(key.at(i as u64)) < p;
@@ -489,9 +486,9 @@ impl Layer for InvertedResidual {
     }
 
     fn forward(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
-        let train = matches!(pass.mode, Mode::Train { .. });
+        let keeps = pass.mode.keeps();
         assert_eq!(
-            train,
+            keeps,
             self.purpose == Purpose::Train,
             "the block was planned for another purpose"
         );
@@ -506,7 +503,7 @@ impl Layer for InvertedResidual {
             "size of the output"
         );
         let scratch = Place::new(pass.scratch);
-        let kept = if train {
+        let kept = if keeps {
             assert!(
                 pass.saved.len() >= self.memory.kept,
                 "too little saved memory"

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 
 use super::{Layer, Pass, Size, dropout::dropout_of};
 use crate::{
-    executor::Mode,
     kernel::{
         Level,
         activation::{scalar, scalar_slope},
@@ -101,7 +100,7 @@ impl Layer for Linear {
                 }
             }
         };
-        let keeps = activation != Activation::Identity && matches!(pass.mode, Mode::Train { .. });
+        let keeps = activation != Activation::Identity && pass.mode.keeps();
         if keeps {
             let saved = &mut pass.saved[..m * n];
             saved

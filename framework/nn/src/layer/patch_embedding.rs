@@ -10,7 +10,6 @@ use super::{
     transformer::{Matrix, multiply, take},
 };
 use crate::{
-    executor::Mode,
     kernel::{
         Level,
         gemm::{Rows, multiply_transposed, pack_rows, pack_transposed, packed_len},
@@ -66,13 +65,8 @@ impl PatchEmbedding {
     }
 
     fn mask(&self, pass: &Pass<'_>) -> Option<Mask> {
-        match pass.mode {
-            Mode::Train { draw } | Mode::Momentum { draw } => {
-                let key = Key::of_block(draw, pass.position);
-                Mask::new(key.at(0), self.dropout)
-            }
-            Mode::Infer => None,
-        }
+        let key = Key::of_block(pass.mode.draw()?, pass.position);
+        Mask::new(key.at(0), self.dropout)
     }
 
     /// Where every row of every patch starts in the image, in the order in which they are read.

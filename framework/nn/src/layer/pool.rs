@@ -1,10 +1,7 @@
 //! Pooling: the maximum over windows, and the mean over all pixels.
 
 use super::{Layer, Pass, Size, dropout::dropout_of, each_slice, pieces};
-use crate::{
-    executor::Mode,
-    kernel::{Level, pool::Windows},
-};
+use crate::kernel::{Level, pool::Windows};
 
 /// Maximum over windows; padding counts as minus infinity.
 ///
@@ -145,9 +142,7 @@ impl Layer for GlobalAveragePool {
                 }
             }
         });
-        if pass.mode != Mode::Infer {
-            dropout_of(self.dropout, pass, y);
-        }
+        dropout_of(self.dropout, pass, y);
     }
 
     fn backward(

@@ -131,9 +131,10 @@ impl Layer for Residual {
     }
 
     fn forward(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
-        match pass.mode {
-            Mode::Train { .. } => self.train(pass, x, y),
-            Mode::Momentum { .. } | Mode::Infer => self.forget(pass, x, y),
+        if pass.mode.keeps() {
+            self.train(pass, x, y);
+        } else {
+            self.forget(pass, x, y);
         }
     }
 
@@ -239,6 +240,7 @@ impl Layer for Residual {
 
 impl Residual {
     fn train(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
+        let mode = pass.mode;
         let parameters = &mut *pass.parameters;
         let scratch = &mut *pass.scratch;
         let last = self.path.len() - 1;
@@ -252,18 +254,18 @@ impl Residual {
                 Some(below) => below.activated(raw, self.activations[i - 1]),
             };
             if i == last && self.again {
-                unit.raw(parameters, input, y, scratch);
+                unit.raw(parameters, mode, input, y, scratch);
             } else {
                 let (own, after) = rest.split_at_mut(unit.convolution.output_len());
                 rest = after;
-                unit.raw(parameters, input, own, scratch);
+                unit.raw(parameters, mode, input, own, scratch);
                 raw = own;
             }
         }
         let addend = match &mut self.downsample {
             Some(unit) => {
                 let shortcut = &mut rest[..y.len()];
-                unit.raw(parameters, Operand::Plain(x), shortcut, scratch);
+                unit.raw(parameters, mode, Operand::Plain(x), shortcut, scratch);
                 Addend {
                     values: shortcut,
                     affine: Some(unit.norm.affine()),
@@ -281,7 +283,8 @@ impl Residual {
     /// Forward without keeping anything: tensors alternate between two buffers.
     fn forget(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
         let parameters = &mut *pass.parameters;
-        let infer = pass.mode == Mode::Infer;
+        let mode = pass.mode;
+        let infer = mode == Mode::Infer;
         let [a, b] = self.buffers();
         let (mut output, scratch) = pass.scratch.split_at_mut(a);
         let (mut input, scratch) = scratch.split_at_mut(b);
@@ -300,7 +303,7 @@ impl Residual {
             if infer {
                 unit.infer(parameters, x, None, Activation::Identity, shortcut, scratch);
             } else {
-                unit.raw(parameters, Operand::Plain(x), shortcut, scratch);
+                unit.raw(parameters, mode, Operand::Plain(x), shortcut, scratch);
                 addend.affine = Some(unit.norm.affine());
             }
             addend.values = shortcut;
@@ -330,7 +333,7 @@ impl Residual {
                         below.activated(input, self.activations[i - 1])
                     }
                 };
-                unit.raw(parameters, source, target, scratch);
+                unit.raw(parameters, mode, source, target, scratch);
             }
             std::mem::swap(&mut input, &mut output);
         }

@@ -10,7 +10,6 @@ use super::{
     rowwise::{GradientSums, Moments, activation_gradient, norm_gradient, normalise},
 };
 use crate::{
-    executor::Mode,
     kernel::Level,
     network::{Activation, RowNorm as Description},
     parameter::Parameters,
@@ -65,12 +64,12 @@ impl Layer for RowNorm {
     }
 
     fn forward(&mut self, pass: &mut Pass<'_>, x: &[f32], y: &mut [f32]) {
-        if pass.mode == Mode::Infer {
-            self.norm.take_running(pass.parameters);
-        } else {
+        if pass.mode.takes_batch() {
             self.moments.clear();
             self.moments.add(self.level, x);
             self.norm.take_batch(&self.moments, pass.parameters);
+        } else {
+            self.norm.take_running(pass.parameters);
         }
         let affine = self.norm.affine();
         normalise(self.level, Some(x), affine, None, self.activation, y);

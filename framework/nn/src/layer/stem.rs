@@ -297,7 +297,11 @@ impl Stem {
         };
         let count = (self.batch * self.output.height * self.output.width) as f64;
         let sums = self.parts.iter().map(|part| &part.sums);
-        self.norm.take_sums(count, sums, parameters);
+        if mode.takes_batch() {
+            self.norm.take_sums(count, sums, parameters);
+        } else {
+            self.norm.take_running(parameters);
+        }
         self.activate_all(raw, out);
     }
 
@@ -471,12 +475,12 @@ impl Layer for Stem {
             self.batch * self.output.len(),
             "size of the output"
         );
-        let train = matches!(pass.mode, Mode::Train { .. });
+        let keeps = pass.mode.keeps();
         assert!(
-            !train || self.purpose == Purpose::Train,
+            !keeps || self.purpose == Purpose::Train,
             "the layer was planned for another purpose"
         );
-        let raw = train.then(|| &mut pass.saved[..y.len()]);
+        let raw = keeps.then(|| &mut pass.saved[..y.len()]);
         let (parameters, mode) = (&mut *pass.parameters, pass.mode);
         rayon::scope(|_| self.run_forward(parameters, mode, x, raw, y));
     }

@@ -14,7 +14,6 @@ use rayon::prelude::*;
 
 use super::{Layer, Pass, Size, each_slice, pieces, slices};
 use crate::{
-    executor::Mode,
     kernel::{
         Level, gelu,
         gemm::{Rows, pack_rows, pack_transposed, packed_len},
@@ -285,9 +284,8 @@ impl TransformerLayer {
 
     /// The masks behind attention, GELU and the second part.
     fn masks(&self, pass: &Pass<'_>) -> [Option<Mask>; 3] {
-        let draw = match pass.mode {
-            Mode::Train { draw } | Mode::Momentum { draw } => draw,
-            Mode::Infer => return [None; 3],
+        let Some(draw) = pass.mode.draw() else {
+            return [None; 3];
         };
         let key = Key::of_block(draw, pass.position);
         [0, 1, 2].map(|site| Mask::new(key.at(site), self.dropout))
@@ -344,7 +342,7 @@ impl Layer for TransformerLayer {
             matrices: self.pack(values, Direction::Forward, packed),
             masks,
         };
-        let keeps = matches!(pass.mode, Mode::Train { .. });
+        let keeps = pass.mode.keeps();
         let (from, to) = (self.tokens * self.width, self.queries * self.width);
         let kept = if keeps { self.record_len() } else { 0 };
         let parts = pieces(y, to, self.batch)

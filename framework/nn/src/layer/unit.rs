@@ -14,6 +14,7 @@ use super::{
     slices,
 };
 use crate::{
+    executor::Mode,
     kernel::{
         Level,
         dense::{Operand, add_and_activate},
@@ -69,10 +70,11 @@ impl Unit {
         self.convolution.output().len()
     }
 
-    /// Convolves `x` to `raw` and takes the batch's statistics.
+    /// Convolves `x` to `raw` and takes the statistics that `mode` normalises with.
     pub fn raw(
         &mut self,
         parameters: &mut Parameters,
+        mode: Mode,
         x: Operand<'_>,
         raw: &mut [f32],
         scratch: &mut [f32],
@@ -89,7 +91,11 @@ impl Unit {
         );
         let (first, rest) = self.moments.split_first_mut().expect("there is a slice");
         rest.iter().for_each(|other| first.merge(other));
-        self.norm.take_batch(first, parameters);
+        if mode.takes_batch() {
+            self.norm.take_batch(first, parameters);
+        } else {
+            self.norm.take_running(parameters);
+        }
     }
 
     /// Convolves `x` to `y` with the running statistics folded in; with an addend y = activation(… + addend).

@@ -223,6 +223,12 @@ fn norm(norm: &Norm, tensors: &mut Named, x: Tensor, mode: Statistics) -> (Tenso
         }
         add(gradients, weight_name.clone(), &product);
         add(gradients, bias_name.clone(), &plain);
+        if mode == Statistics::Running {
+            for (i, d) in d.values.iter_mut().enumerate() {
+                *d *= weight[i % c] * inverse[i % c];
+            }
+            return d;
+        }
         for (i, (d, s)) in d.values.iter_mut().zip(&standard.values).enumerate() {
             let k = i % c;
             *d = weight[k] * inverse[k] * (*d - plain[k] / m - s * product[k] / m);

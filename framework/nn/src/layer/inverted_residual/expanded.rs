@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{InvertedResidual, Place, each};
 use crate::{
+    executor::Mode,
     kernel::{
         elementwise::Sum,
         gemm::{Epilogue, Right, gemm, gemm_tn_onto, pack_transposed, packed_len},
@@ -30,11 +31,12 @@ impl InvertedResidual {
     pub(super) fn expand(
         &mut self,
         parameters: &mut Parameters,
-        infer: bool,
+        mode: Mode,
         kept: Place,
         scratch: Place,
         x: &[f32],
     ) {
+        let infer = mode == Mode::Infer;
         let (k, n, level) = (self.input.channels, self.hidden, self.level);
         let image = self.input.height * self.input.width;
         let place = self.expand.clone().expect("a stored block expands");
@@ -73,7 +75,7 @@ impl InvertedResidual {
                 part.flush();
             }
         });
-        if infer {
+        if !mode.takes_batch() {
             return;
         }
         let sums = self.parts.iter().map(|part| &part.sums);
@@ -143,10 +145,18 @@ impl InvertedResidual {
         product(self.level, [n, k, k], weight, &self.covariance, moments);
     }
 
-    pub(super) fn moments_of_expanded(&mut self, parameters: &mut Parameters, kept: Place) {
+    pub(super) fn moments_of_expanded(
+        &mut self,
+        parameters: &mut Parameters,
+        mode: Mode,
+        kept: Place,
+    ) {
         let (k, n) = (self.input.channels, self.hidden);
         let place = self.expand.clone().expect("called for blocks that expand");
         self.weighted_moments(&parameters.values()[place.clone()], kept);
+        if !mode.takes_batch() {
+            return;
+        }
         // SAFETY: as in `weighted_moments`.
         let moments = unsafe { kept.slice(self.memory.moments, n * k) };
         let mut result = vec![(0.0, 0.0); n];

@@ -416,14 +416,18 @@ impl InvertedResidual {
         let image = self.input.height * self.input.width;
         let place = self.expand.clone().expect("called for blocks that expand");
         let (m, norm) = (&self.memory, &self.norms[0]);
-        let count = norm.count;
+        let count = (self.batch * image) as f64;
         // Per channel: γ/σ, c₁, M c₂/σ; and what multiplies W twice, and once.
         let mut terms = vec![[0.0f64; 5]; n];
         for (c, terms) in terms.iter_mut().enumerate() {
             let [plain, product] = self.total(c);
             let [scale, slope, constant] = norm.gradient(c, plain, product, parameters);
-            let c2 = product * norm.inverse(c);
-            *terms = [scale, plain / count, c2, -slope, -constant];
+            let (c1, c2) = if norm.follows_batch() {
+                (plain / count, product * norm.inverse(c))
+            } else {
+                (0.0, 0.0)
+            };
+            *terms = [scale, c1, c2, -slope, -constant];
         }
         let (values, gradients) = parameters.values_and_gradients_mut();
         let weight = &values[place.clone()];

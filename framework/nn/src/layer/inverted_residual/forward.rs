@@ -33,16 +33,16 @@ impl InvertedResidual {
     ) {
         let infer = mode == Mode::Infer;
         let pixels = (self.batch * self.output.height * self.output.width) as f64;
-        if infer {
+        if !mode.takes_batch() {
             for norm in &mut self.norms {
                 norm.take_running(parameters);
             }
         }
         if self.stored {
-            self.expand(parameters, infer, kept, scratch, x);
+            self.expand(parameters, mode, kept, scratch, x);
         } else if self.expand.is_some() && !infer {
             self.take_moments(x, scratch);
-            self.moments_of_expanded(parameters, kept);
+            self.moments_of_expanded(parameters, mode, kept);
         }
 
         self.spread_taps(parameters);
@@ -56,16 +56,18 @@ impl InvertedResidual {
             );
         }
         self.filter(infer, kept, scratch, x);
-        if !infer {
+        if mode.takes_batch() {
             let sums = self.parts.iter().map(|part| &part.sums);
             self.norms[1].take_sums(pixels, sums, parameters);
         }
 
         self.excite(parameters, kept);
         self.project(parameters, infer, kept, scratch, x, y);
-        if !infer {
+        if mode.takes_batch() {
             let sums = self.parts.iter().map(|part| &part.sums);
             self.norms[2].take_sums(pixels, sums, parameters);
+        }
+        if !infer {
             self.finish(kept, x, y);
         }
     }

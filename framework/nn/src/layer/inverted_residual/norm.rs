@@ -15,8 +15,8 @@ pub(in crate::layer) struct Norm {
     weight: Range<usize>,
     bias: Range<usize>,
     running: Running,
-    /// Pixels that the batch statistics were taken over.
-    pub count: f64,
+    /// Pixels that the statistics were taken over; infinite for running ones, which none of the batch's changes.
+    count: f64,
     mean: Vec<f64>,
     deviation: Vec<f64>,
     /// γ and β.
@@ -88,6 +88,7 @@ impl Norm {
 
     /// Takes the running statistics.
     pub fn take_running(&mut self, parameters: &Parameters) {
+        self.count = f64::INFINITY;
         for c in 0..self.channels {
             let (mean, variance) = self.running.channel(c, parameters);
             self.set(c, mean, variance, parameters);
@@ -104,6 +105,11 @@ impl Norm {
         self.negative[c] = (-mean * inverse) as f32;
         self.scale[c] = (gamma * inverse) as f32;
         self.shift[c] = (beta - gamma * mean * inverse) as f32;
+    }
+
+    /// Whether the statistics are a batch's own, and so a part of what gradients go through.
+    pub fn follows_batch(&self) -> bool {
+        self.count.is_finite()
     }
 
     /// The mean of channel `c`.
