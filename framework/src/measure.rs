@@ -7,7 +7,7 @@
 //! says much without the others.
 
 mod instance;
-mod products;
+pub(crate) mod products;
 mod spectrum;
 mod sphere;
 

@@ -13,7 +13,7 @@ const PACK: usize = 256;
 const TILE: usize = 32;
 
 /// Products of some left rows with some right rows.
-pub(super) struct Products<'a> {
+pub(crate) struct Products<'a> {
     /// Index of the first left row.
     pub left: usize,
     /// Index of the first right row.
@@ -36,7 +36,7 @@ impl Products<'_> {
 /// in order; gives what the tiles came to, in order.
 ///
 /// `upper` leaves out tiles that lie wholly below the diagonal.
-pub(super) fn fold<T: Send>(
+pub(crate) fn fold<T: Send>(
     left: &[f32],
     right: &[f32],
     width: usize,

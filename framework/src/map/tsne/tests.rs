@@ -1,0 +1,1 @@
+//! Tests of t-SNE as a whole.
