@@ -73,7 +73,11 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
 
 fn moment<'a>(entry: &'a Entry, name: &str, steps_per_epoch: usize) -> Option<Moment<'a>> {
     let (stage, step, loss, lr, measures, whole) = match entry {
-        Entry::Start { .. } | Entry::Change { .. } | Entry::Health { .. } => return None,
+        Entry::Start { .. }
+        | Entry::Change { .. }
+        | Entry::Health { .. }
+        | Entry::Classifiers { .. }
+        | Entry::Probe { .. } => return None,
         Entry::Step {
             stage,
             step,
@@ -161,7 +165,11 @@ fn measures(moments: &[Moment]) -> Vec<Chart> {
             let title = name.replacen("acc", "top ", 1);
             accuracy.lines.extend(lines(moments, &title, colour, value));
         } else {
-            let mut other = chart(name.to_owned(), "");
+            let title = match name {
+                "grad_norm" => "Length of the gradient".to_owned(),
+                other => other.replace('_', " "),
+            };
+            let mut other = chart(title, "");
             other.from_zero = false;
             other.lines = lines(moments, name, 0, value);
             charts.push(other);

@@ -6,7 +6,7 @@ use super::{
     chart::{Chart, Line},
     text::{escape, number},
 };
-use crate::log::Entry;
+use crate::{log::Entry, train::health::collapse::Evidence};
 
 /// The figures that have a place of their own, with their headings.
 const KNOWN: [(&str, &str); 5] = [
@@ -115,6 +115,9 @@ pub fn verdict(log: &[Entry], stage: &str) -> String {
     said.extend(figure(QUEUE_AGE).map(|age| format!("keys up to {} steps old", number(age))));
     let judgement = match collapse {
         Some(reason) => format!("<strong>Collapsed:</strong> {}.", escape(reason)),
+        None if Evidence::of(entries[entries.len() - 1]).together() => {
+            "The features lie together, as those of a fresh network do before its running statistics settle.".to_owned()
+        }
         None => "No sign of collapse.".to_owned(),
     };
     let facts = match said.is_empty() {
@@ -160,6 +163,8 @@ mod tests {
              another view of theirs than to other images, features spread at 50 % of evenly, keys up to 4 steps old. \
              No sign of collapse.</p>"
         );
+        let log = [entry(7, 1.01, None)];
+        assert!(verdict(&log, "a").contains("The features lie together"));
         let log = [entry(7, 1.0, Some("one < line"))];
         assert!(verdict(&log, "a").contains("<strong>Collapsed:</strong> one &lt; line."));
         assert_eq!(verdict(&log, "b"), "");

@@ -6,7 +6,7 @@
 //! run with health and one without have the same checkpoints. Which epochs are measured follows from sizes, never from a
 //! clock, so the log's bytes are the plan's.
 
-mod collapse;
+pub(crate) mod collapse;
 mod labelled;
 mod sample;
 mod settings;

@@ -30,7 +30,7 @@ const IMAGES: usize = 8;
 
 /// What is known of an encoder.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Evidence {
+pub(crate) struct Evidence {
     /// Steps done.
     pub step: u64,
     /// Images that were measured.
@@ -70,6 +70,11 @@ impl Evidence {
     pub fn apart(&self) -> bool {
         let known = self.deviation.is_some() && self.effective_rank.is_some();
         known && self.point().is_none() && self.line().is_none()
+    }
+
+    /// Whether the features are known to lie on one point or one line, whatever that means so early.
+    pub fn together(&self) -> bool {
+        self.point().or_else(|| self.line()).is_some()
     }
 
     /// The reason to take the encoder for collapsed, if there is one. Only what no time can mend counts unless
