@@ -128,7 +128,7 @@ impl Shared {
             };
             let (sample, image) = match (self.load(row.sample), self.settings.order) {
                 (Some(image), _) => (row.sample, image),
-                (None, Order::Shuffled) => self.stand_in(key)?,
+                (None, Order::Shuffled | Order::ShuffledWhole) => self.stand_in(key)?,
                 (None, Order::Sequential) => return Err(Unfilled::Bad),
             };
             self.transform

@@ -12,6 +12,8 @@ pub enum Order {
     ///
     /// A sample drawn by the seed stands in for an unreadable one.
     Shuffled,
+    /// As `Shuffled`, but every sample comes: the last batch is as large as is left.
+    ShuffledWhole,
     /// For evaluation: the set's own order, the last batch as large as is left.
     ///
     /// Unreadable samples are left out; [`super::Batch::samples`] says what is there.
@@ -24,14 +26,16 @@ impl Order {
         let batch = batch.max(1);
         match self {
             Order::Shuffled => samples / batch,
-            Order::Sequential => samples.div_ceil(batch),
+            Order::ShuffledWhole | Order::Sequential => samples.div_ceil(batch),
         }
     }
 
     /// The samples of an epoch, before any of them turns out to be unreadable.
     pub fn samples(self, samples: usize, seed: u64, epoch: u64) -> Vec<u32> {
         match self {
-            Order::Shuffled => Random::new(&[seed, epoch, SHUFFLE]).permutation(samples),
+            Order::Shuffled | Order::ShuffledWhole => {
+                Random::new(&[seed, epoch, SHUFFLE]).permutation(samples)
+            }
             Order::Sequential => (0..samples as u32).collect(),
         }
     }

@@ -122,6 +122,29 @@ fn an_epoch_takes_each_sample_at_most_once_and_epochs_differ() {
 }
 
 #[test]
+fn a_whole_epoch_takes_each_sample_once() {
+    let dataset = Numbers::new(23, &[]);
+    let batches = all(&dataset, settings(Order::ShuffledWhole, 5, 2));
+    assert_eq!(batches.len(), 2 * 5);
+    for (epoch, batches) in batches.chunks(5).enumerate() {
+        assert_eq!(batches[4].samples.len(), 3);
+        let samples = batches.iter().flat_map(|batch| batch.samples.clone());
+        assert!(
+            batches
+                .iter()
+                .all(|batch| batch.cursor.epoch == epoch as u64)
+        );
+        let mut samples: Vec<_> = samples.collect();
+        samples.sort_unstable();
+        assert!(samples.into_iter().eq(0..23));
+    }
+    let damaged = Numbers::new(23, &[4, 11]);
+    let batches = all(&damaged, settings(Order::ShuffledWhole, 5, 2));
+    let replaced: usize = batches[..5].iter().map(|batch| batch.replaced).sum();
+    assert_eq!(replaced, 2);
+}
+
+#[test]
 fn a_loader_started_later_goes_on_with_the_same_bytes() {
     let dataset = Numbers::new(23, &[9]);
     let whole = all(&dataset, settings(Order::Shuffled, 5, 2));
