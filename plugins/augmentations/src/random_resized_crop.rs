@@ -21,6 +21,8 @@ plugin! {
         scale: (f64, f64) = (0.2, 1.0),
         /// Range of width over height.
         ratio: (f64, f64) = (0.75, 1.3333333333333333),
+        /// Resample with the bicubic filter, not the bilinear one.
+        bicubic: bool = false,
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Augmentation>, Invalid> {
@@ -35,7 +37,11 @@ impl Augmentation for RandomResizedCrop {
     fn apply(&self, view: &mut View<'_>, random: &mut Random) {
         let part = random_rectangle(view.size(), self.scale, self.ratio, random);
         view.crop(part);
-        view.resize(self.size, self.size, Filter::Bilinear);
+        let filter = match self.bicubic {
+            true => Filter::Bicubic,
+            false => Filter::Bilinear,
+        };
+        view.resize(self.size, self.size, filter);
     }
 
     fn size(&self) -> Option<usize> {

@@ -9,6 +9,7 @@ use smallfry::{
         Image,
         loader::{Key, Transform},
         normalize::Normalization,
+        operation::resize::Filter,
         random::Random,
         view::View,
     },
@@ -198,6 +199,27 @@ fn sizes_are_what_is_stated() {
     });
     assert_eq!(applied(&*resize, &image, 0).0.height, 25);
     assert_eq!(applied(&*resize, &image, 0).0.width, 30);
+}
+
+/// A rectangle that is always the whole image shows the filter alone.
+#[test]
+fn a_crop_is_resampled_as_asked() {
+    let image = picture();
+    for bicubic in [false, true] {
+        let crop = built(RandomResizedCrop {
+            size: 25,
+            scale: (1.0, 1.0),
+            ratio: (1.2, 1.2),
+            bicubic,
+        });
+        let mut view = View::of(&image);
+        let filter = match bicubic {
+            true => Filter::Bicubic,
+            false => Filter::Bilinear,
+        };
+        view.resize(25, 25, filter);
+        assert!(applied(&*crop, &image, 1).0 == *view.image());
+    }
 }
 
 #[test]
