@@ -103,6 +103,39 @@ pub enum Entry {
         #[serde(flatten)]
         measures: Measures,
     },
+    /// Classifiers begin to learn.
+    Classifiers {
+        /// Name of the stage.
+        stage: String,
+        /// Images that they learn from.
+        samples: usize,
+        /// Images that they are tested on.
+        tested: usize,
+        /// Number of classes.
+        classes: usize,
+        /// Epochs to train.
+        epochs: usize,
+        /// Steps in an epoch.
+        steps_per_epoch: usize,
+        /// What the classifiers are called in the lines of epochs, such as `lr 30`.
+        labels: Vec<String>,
+    },
+    /// Classifiers have learnt for an epoch and were tested.
+    Probe {
+        /// Name of the stage.
+        stage: String,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Steps so far, over all epochs.
+        step: u64,
+        /// Factor on all learning rates in the last step.
+        factor: f64,
+        /// Unreadable images that were replaced in this epoch: name and reason, sorted.
+        replaced: Vec<(String, String)>,
+        /// Figures of each classifier, such as `acc1 lr 30`; accuracies in percent.
+        #[serde(flatten)]
+        measures: Measures,
+    },
 }
 
 impl Entry {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use map::Map;
-pub use probe::Probe;
+pub use probe::{FeatureSource, Normalize, Probe, ProbeMode, Seeds, TrainMode};
 pub use views::Views;
 
 /// A whole experiment file.

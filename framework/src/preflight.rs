@@ -22,6 +22,7 @@ use crate::{
         Evaluate, Images, Initial, Map, Origin, Plan, Pretrain, Probe, Stage, Subject, Views,
         Weights,
     },
+    probe,
     registry::Built,
     run::sources,
     source::Site,
@@ -407,8 +408,31 @@ impl Check {
     fn probe(&mut self, stage: &Probe) -> Facts {
         let (train, test) = (self.images(&stage.train), self.images(&stage.test));
         let mut lines = self.subject(&stage.subject);
+        for (field, message, help) in probe::check(stage, train.as_deref(), test.as_deref()) {
+            self.error(&stage.site, field, message, help);
+        }
+        let size = probe::preprocessing(stage).size;
+        self.fits(&stage.site, "size", &stage.subject.backbone, size);
+        if let Some(side) = augmentation::side(None, &stage.view) {
+            self.fits(&stage.site, "view", &stage.subject.backbone, side);
+        }
         lines.push(("train", describe_set(&stage.train.line(), train.as_deref())));
         lines.push(("test", describe_set(&stage.test.line(), test.as_deref())));
+        lines.push(("images", format!("{size} × {size} pixels")));
+        lines.push(("schedule", stage.schedule.line.clone()));
+        let samples = train.as_ref().map_or(0, |train| train.len());
+        lines.push((
+            "training",
+            format!(
+                "{} of {}, {}",
+                counted(stage.epochs, "epoch"),
+                counted(samples.div_ceil(stage.batch.max(1)), "step"),
+                counted(
+                    probe::linear::labels(stage, &stage.seeds.of(self.seed)).len(),
+                    "classifier"
+                ),
+            ),
+        ));
         Facts {
             stage: stage.name.clone(),
             kind: "Probe",

@@ -1,24 +1,48 @@
-//! Linear evaluation and transfer: classifiers on the features of an encoder.
+//! Linear evaluation and transfer: classifiers on the features of an encoder, as the reference's `main_lincls.py` and
+//! `main_transfer.py` train them.
+//!
+//! What a newcomer would get wrong: a learning rate of 30 is right for features as they are, whose classifiers start at
+//! next to nothing; the backbone stays in evaluation mode while linear classifiers learn; every image comes once an
+//! epoch, the last batch being as large as is left; and the last epoch counts as the result, not the best one.
+//!
+//! [`bank`] has the classifiers as such, [`linear`] and [`tuned`] what is trained in the two modes, [`course`] the loop.
 
 pub mod bank;
+mod check;
+pub mod classifiers;
+pub mod course;
+pub mod entropy;
 pub mod figures;
+pub mod frozen;
+mod kept;
+pub mod lessons;
+pub mod linear;
+pub mod outcome;
+pub mod state;
+pub mod tuned;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use smallfry_data::Dataset;
 
 use crate::{
+    backbone::Preprocessing,
     evaluate::{self, Given},
     failure::Failure,
-    plan::Probe,
+    log::{self, Entry},
+    plan::{Probe, ProbeMode},
     run::{
         fingerprint,
         prepare::{Place, Source},
-        results::{ScoreRecord, SetRecord},
     },
     train::Workplace,
 };
+
+pub(crate) use check::check;
+use classifiers::Classifiers;
+use course::Course;
+pub use outcome::Outcome;
+use state::Shelf;
 
 /// A stage of classifiers that is ready to run.
 pub struct Prepared<'a> {
@@ -33,17 +57,18 @@ pub struct Prepared<'a> {
     test: Arc<dyn Dataset>,
 }
 
-/// What the stage came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The network, with its parameters.
-    pub backbone: String,
-    /// Where the weights came from.
-    pub weights: String,
-    /// The samples that the classifiers learnt from.
-    pub train: SetRecord,
-    /// The samples that they were tested on.
-    pub test: SetRecord,
+/// How the test images of `stage` are made into the network's input.
+pub fn preprocessing(stage: &Probe) -> Preprocessing {
+    let own = stage.subject.backbone.plugin.preprocessing();
+    let size = stage.size.unwrap_or(own.size);
+    // The backbone's share of the image is kept where only the size is given.
+    let share = || (size * own.resize + own.size / 2) / own.size;
+    Preprocessing {
+        size,
+        resize: stage.resize.unwrap_or_else(share),
+        bicubic: stage.bicubic.unwrap_or(own.bicubic),
+        ..own
+    }
 }
 
 impl<'a> Prepared<'a> {
@@ -53,14 +78,11 @@ impl<'a> Prepared<'a> {
     /// Its weights are missing or of another network.
     pub(crate) fn new(stage: &'a Probe, place: &Place<'_, 'a>) -> Result<Self, Failure> {
         let (source, weights) = place.source(&stage.subject)?;
-        let mut config = String::new();
-        fingerprint::field(&mut config, "seed", &place.seed.to_string());
-        config += &fingerprint::subject(&stage.subject, &weights);
-        fingerprint::field(&mut config, "train", &place.identity(&stage.train));
-        fingerprint::field(&mut config, "test", &place.identity(&stage.test));
+        let train = place.identity(&stage.train);
+        let test = place.identity(&stage.test);
         Ok(Self {
             stage,
-            config,
+            config: fingerprint::probe(stage, place.seed, &weights, &train, &test),
             source,
             seed: place.seed,
             train: place.images(&stage.train),
@@ -68,23 +90,75 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// Does the work.
+    /// Trains and tests.
     ///
     /// # Errors
-    /// The weights do not fit, or the user stops.
-    pub fn run(&self, given: &Given, _workplace: &mut Workplace) -> Result<Outcome, Failure> {
-        let (_encoder, weights) = evaluate::encoder(&self.stage.subject, given)?;
-        let samples = self.train.len() + self.test.len();
-        let seed = self.seed;
-        Err(Failure::fault(format!(
-            "{samples} samples of {weights} cannot be worked on with seed {seed}"
-        )))
-    }
-}
-
-impl Outcome {
-    /// The outcome in numbers.
-    pub fn scores(&self) -> Vec<ScoreRecord> {
-        Vec::new()
+    /// The weights do not fit, images cannot be read, every classifier diverges, or the user stops.
+    pub fn run(&self, given: &Given, workplace: &mut Workplace) -> Result<Outcome, Failure> {
+        let stage = self.stage;
+        let (encoder, weights) = evaluate::encoder(&stage.subject, given)?;
+        let seeds = stage.seeds.of(self.seed);
+        let labels = linear::labels(stage, &seeds);
+        let (sets, preprocessing) = ([&self.train, &self.test], preprocessing(stage));
+        let mut classifiers: Box<dyn Classifiers + '_> = match stage.mode {
+            ProbeMode::Linear(source) => Box::new(linear::Linear::new(
+                stage,
+                source,
+                preprocessing,
+                sets,
+                seeds,
+                encoder,
+                workplace,
+            )?),
+            ProbeMode::Finetune(mode) => Box::new(tuned::Tuned::new(
+                stage,
+                mode,
+                preprocessing,
+                sets,
+                labels.clone(),
+                &encoder.parameters(),
+            )?),
+        };
+        let course = Course {
+            stage,
+            labels,
+            shelf: Shelf {
+                stage: &stage.name,
+                config: &self.config,
+                folder: workplace
+                    .folder
+                    .checkpoints(&stage.name)
+                    .folder()
+                    .to_owned(),
+            },
+            classes: self.train.classes().len(),
+        };
+        let fortunes = course.run(&mut *classifiers, workplace)?;
+        let entries: Vec<Entry> = log::read(&workplace.folder.path("log.jsonl"))?;
+        let (records, replaced) =
+            outcome::records(&entries, &stage.name, &course.labels, &fortunes)?;
+        let [mut train, test] = classifiers.records();
+        train.left_out.extend(replaced);
+        let shared = matches!(stage.mode, ProbeMode::Linear(_));
+        let name = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            format!("checkpoints/{}/{name}", stage.name)
+        };
+        Ok(Outcome {
+            backbone: stage.subject.backbone.line.clone(),
+            weights,
+            train,
+            test,
+            classes: course.classes,
+            epochs: stage.epochs,
+            best: course
+                .shelf
+                .best(records.len(), shared)
+                .iter()
+                .map(name)
+                .collect(),
+            classifiers: records,
+            checkpoint: name(&course.shelf.last()),
+        })
     }
 }

@@ -9,6 +9,7 @@ mod curves;
 mod health;
 mod page;
 mod pictures;
+mod probe;
 mod scores;
 mod text;
 
@@ -21,7 +22,10 @@ use crate::{
     checkpoint::write_atomically,
     failure::{Failure, disk},
     log::{self, Entry, Timing},
-    run::{folder::read_results, results::Results},
+    run::{
+        folder::read_results,
+        results::{Results, StageOutcome},
+    },
 };
 
 use pictures::Row;
@@ -100,6 +104,14 @@ impl Material {
                 sections
                     .push(rows.map_or(String::new(), |(_, rows)| pictures::section(stage, rows)));
             }
+            if let Entry::Classifiers { stage, .. } = entry {
+                let result = self.results.stage(stage);
+                let outcome = result.and_then(|result| match &result.outcome {
+                    StageOutcome::Probe(outcome) => Some(outcome),
+                    _ => None,
+                });
+                sections.push(probe::section(entry, &self.log, outcome));
+            }
         }
         sections.push(page::unreadable(&self.unreadable()));
         sections.push(page::files(&self.configuration, &self.receipt));
@@ -116,6 +128,9 @@ impl Material {
         };
         for entry in &self.log {
             if let Entry::Epoch {
+                stage, replaced, ..
+            }
+            | Entry::Probe {
                 stage, replaced, ..
             } = entry
             {

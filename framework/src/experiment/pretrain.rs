@@ -168,7 +168,8 @@ fn keep(fields: &mut Fields<'_>) -> Keep {
     keep
 }
 
-fn written_save(save: &Save) -> String {
+/// How `save` is written.
+pub(super) fn written_save(save: &Save) -> String {
     let steps = save
         .steps
         .map_or("None".to_owned(), |steps| steps.to_string());

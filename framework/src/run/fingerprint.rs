@@ -5,7 +5,7 @@ use std::fmt::Write;
 use smallfry_data::Dataset;
 
 use crate::{
-    plan::{Evaluate, Pretrain, StepRule, Subject},
+    plan::{Evaluate, Pretrain, Probe, StepRule, Subject},
     train::initial::Start,
 };
 
@@ -89,6 +89,38 @@ pub fn subject(subject: &Subject, weights: &str) -> String {
 /// Number of samples, and a hash of their names and labels in order.
 pub fn manifest(data: &dyn Dataset) -> String {
     let mut hasher = blake3::Hasher::new();
+/// The text of everything that classifiers depend on; `weights`, `train` and `test` identify those by their contents.
+pub fn probe(stage: &Probe, seed: u64, weights: &str, train: &str, test: &str) -> String {
+    let mut text = String::new();
+    field(&mut text, "seeds", &format!("{:?}", stage.seeds.of(seed)));
+    text += &subject(&stage.subject, weights);
+    field(&mut text, "train", train);
+    field(&mut text, "test", test);
+    field(&mut text, "mode", &format!("{:?}", stage.mode));
+    field(&mut text, "normalize", &stage.normalize.to_string());
+    field(
+        &mut text,
+        "learning_rates",
+        &format!("{:?}", stage.learning_rates),
+    );
+    field(&mut text, "momentum", &format!("{:?}", stage.momentum));
+    field(
+        &mut text,
+        "weight_decay",
+        &format!("{:?}", stage.weight_decay),
+    );
+    field(&mut text, "schedule", &stage.schedule.resolved);
+    for augmentation in &stage.view {
+        field(&mut text, "view", &augmentation.resolved);
+    }
+    field(&mut text, "size", &format!("{:?}", stage.size));
+    field(&mut text, "resize", &format!("{:?}", stage.resize));
+    field(&mut text, "bicubic", &format!("{:?}", stage.bicubic));
+    field(&mut text, "epochs", &stage.epochs.to_string());
+    field(&mut text, "batch", &stage.batch.to_string());
+    text
+}
+
     for sample in 0..data.len() {
         let label = data.label(sample).map_or(-1, i64::from);
         hasher.update(&label.to_le_bytes());
