@@ -86,9 +86,6 @@ pub fn subject(subject: &Subject, weights: &str) -> String {
     text
 }
 
-/// Number of samples, and a hash of their names and labels in order.
-pub fn manifest(data: &dyn Dataset) -> String {
-    let mut hasher = blake3::Hasher::new();
 /// The text of everything that classifiers depend on; `weights`, `train` and `test` identify those by their contents.
 pub fn probe(stage: &Probe, seed: u64, weights: &str, train: &str, test: &str) -> String {
     let mut text = String::new();
@@ -121,6 +118,9 @@ pub fn probe(stage: &Probe, seed: u64, weights: &str, train: &str, test: &str) -
     text
 }
 
+/// Number of samples, and a hash of their names and labels in order.
+pub fn manifest(data: &dyn Dataset) -> String {
+    let mut hasher = blake3::Hasher::new();
     for sample in 0..data.len() {
         let label = data.label(sample).map_or(-1, i64::from);
         hasher.update(&label.to_le_bytes());
