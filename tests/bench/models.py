@@ -40,13 +40,18 @@ def program(example: str) -> pathlib.Path:
     return path
 
 
-def measure(command: list[str], threads: int) -> dict:
-    """Runs a program as a whole process; its last line of output is JSON."""
+def lines(command: list[str], threads: int) -> list[dict]:
+    """Runs a program as a whole process; its lines of output are JSON."""
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def measure(command: list[str], threads: int) -> dict:
+    """Runs a program as a whole process; its last line of output is JSON."""
+    return lines(command, threads)[-1]
 
 
 HEADING = f"{'network':<20}{'program':<16}{'images/s':>10}{'median':>10}{'peak MB':>10}{'speed x':>10}{'memory x':>10}"
