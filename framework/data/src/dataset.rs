@@ -10,6 +10,7 @@ mod file;
 pub mod folder;
 pub mod idx;
 pub mod tsv;
+pub mod views;
 
 /// Why a sample could not be read; names the file and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

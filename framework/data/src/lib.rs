@@ -15,6 +15,7 @@ pub mod loader;
 pub mod normalize;
 pub mod operation;
 pub mod random;
+pub mod statics;
 pub mod view;
 
 pub use crate::dataset::{Dataset, LoadError};

@@ -1,13 +1,15 @@
-//! The stock data sets: folders of images, tab-separated files, IDX files and CIFAR.
+//! The stock data sets: folders of images and of static views, tab-separated files, IDX files and CIFAR.
 
 mod cifar;
 mod idx;
 mod image_folder;
+mod static_views;
 mod tsv;
 
 pub use cifar::{Cifar10, Cifar100};
 pub use idx::Idx;
 pub use image_folder::{ImageFiles, ImageFolder};
+pub use static_views::StaticViews;
 pub use tsv::TSV;
 
 use smallfry::{
