@@ -40,6 +40,15 @@ def program(example: str) -> pathlib.Path:
     return path
 
 
+def executable() -> pathlib.Path:
+    """The built program."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    path = target / "release" / "smallfry"
+    if not path.exists():
+        sys.exit(f"{path} is missing; build it with: cargo build --release -p smallfry-experiments")
+    return path
+
+
 def lines(command: list[str], threads: int) -> list[dict]:
     """Runs a program as a whole process; its lines of output are JSON."""
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
