@@ -100,6 +100,13 @@ impl Batches {
         batches.take(count).collect()
     }
 
+    /// Takes a batch back that is not needed any more: its buffers are filled again, unless somebody still looks at them.
+    pub fn recycle(&self, batch: ViewBatch) {
+        let buffers = batch.views.into_iter().filter_map(Arc::into_inner);
+        self.loader
+            .recycle(buffers.map(|view| view.values).collect());
+    }
+
     /// The data set.
     pub fn data(&self) -> &Arc<dyn Dataset> {
         &self.data

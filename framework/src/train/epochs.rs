@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Training, Workplace,
-    batches::Batches,
+    batches::{Batches, ViewBatch},
     capture::Place,
     health::Monitor,
     machine::{Machine, Stopped},
@@ -136,7 +136,10 @@ impl Training<'_> {
                 step: (epoch * steps + index) as u64,
                 rate,
             };
-            let mut source = |_| {
+            let mut source = |_, spent: Option<ViewBatch>| {
+                if let Some(spent) = spent {
+                    batches.recycle(spent);
+                }
                 let batch = clock.waiting(|| batches.next()).ok_or_else(|| {
                     Failure::fault(format!(
                         "the loader ended epoch {} after {index} of {steps} steps",

@@ -28,10 +28,12 @@ pub(super) struct Machine {
     pub descents: Descents,
     rule: StepRule,
     before: Before,
+    /// The last batch, until the next one is wanted.
+    spent: Option<ViewBatch>,
 }
 
-/// Gives the batches of a step by their place in it, from 0.
-pub(super) type Source<'a> = dyn FnMut(usize) -> Result<ViewBatch, Failure> + 'a;
+/// Gives the batches of a step by their place in it, from 0, and takes the batch before back, if there was one.
+pub(super) type Source<'a> = dyn FnMut(usize, Option<ViewBatch>) -> Result<ViewBatch, Failure> + 'a;
 
 /// Why there is no step.
 pub(super) enum Stopped {
@@ -81,6 +83,7 @@ impl Machine {
             descents,
             rule,
             before: Before::default(),
+            spent: None,
         }
     }
 
@@ -99,7 +102,7 @@ impl Machine {
         self.clear_gradients();
         let (mut loss, mut figures) = (0.0, Figures::new());
         for part in 0..self.rule.accumulate {
-            let batch = source(part).map_err(Stopped::Failure)?;
+            let batch = source(part, self.spent.take()).map_err(Stopped::Failure)?;
             let (value, mut measures) = self.descend(&batch, moment, part);
             measures.extend_from_slice(&batch.measures);
             loss += value;
@@ -121,6 +124,7 @@ impl Machine {
                     batch,
                 }));
             }
+            self.spent = Some(batch);
             if part + 1 == self.rule.accumulate {
                 self.clip(norm);
                 figures.push((GRADIENT_NORM, norm));

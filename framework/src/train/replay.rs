@@ -176,7 +176,7 @@ impl Repetition<'_> {
         let rate = capture::number(&record.learning_rate_bits)
             .ok_or_else(|| Failure::mistake("the record's learning rate is damaged"))?;
         let (moment, batches) = (self.moment(), self.batches);
-        let mut source = |part: usize| {
+        let mut source = |part: usize, _| {
             let batch = batches.get(part).cloned();
             batch.ok_or_else(|| Failure::fault("the step went on beyond its batches"))
         };

@@ -14,7 +14,7 @@ use smallfry_data::{Dataset, loader::Cursor};
 
 use super::{
     Training,
-    batches::Batches,
+    batches::{Batches, ViewBatch},
     machine::{Machine, Stopped},
     state::{self, Position},
 };
@@ -115,7 +115,10 @@ fn trial(
         });
         let begin = Instant::now();
         let mut waited = Duration::ZERO;
-        let mut source = |_| {
+        let mut source = |_, spent: Option<ViewBatch>| {
+            if let Some(spent) = spent {
+                batches.recycle(spent);
+            }
             let begin = Instant::now();
             let batch = batches.next();
             waited += begin.elapsed();

@@ -212,10 +212,11 @@ impl Loader {
             .batches(self.shared.dataset.len(), settings.batch)
     }
 
-    /// Takes a used batch back, so that its buffers are filled again.
-    pub fn recycle(&self, batch: Batch) {
+    /// Takes the views of a used batch back, so that their buffers are filled again: fresh ones cost page faults, as much
+    /// as a third of the loading.
+    pub fn recycle(&self, views: Vec<Vec<f32>>) {
         // The coordinator may have finished; then the buffers are freed.
-        let _ = self.spare.send(batch.views);
+        let _ = self.spare.send(views);
     }
 
     /// The samples that could not be read so far, each once, by sample number.

@@ -255,7 +255,7 @@ fn dropping_a_loader_stops_it() {
     endless.end_epoch = u64::MAX;
     let mut loader = Loader::start(dataset.clone(), Arc::new(Plain), endless).unwrap();
     let batch = loader.next().unwrap().unwrap();
-    loader.recycle(batch);
+    loader.recycle(batch.views);
     drop(loader);
     // The threads have been joined: nothing is loaded any more.
     let loads = dataset.loads.load(Ordering::Relaxed);
