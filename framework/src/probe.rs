@@ -10,6 +10,7 @@
 pub mod bank;
 mod check;
 pub mod classifiers;
+mod clock;
 pub mod course;
 pub mod entropy;
 pub mod figures;
@@ -42,6 +43,7 @@ pub(crate) use check::check;
 use classifiers::Classifiers;
 use course::Course;
 pub use outcome::Outcome;
+use outcome::Told;
 use state::Shelf;
 
 /// A stage of classifiers that is ready to run.
@@ -135,8 +137,10 @@ impl<'a> Prepared<'a> {
         };
         let fortunes = course.run(&mut *classifiers, workplace)?;
         let entries: Vec<Entry> = log::read(&workplace.folder.path("log.jsonl"))?;
-        let (records, replaced) =
-            outcome::records(&entries, &stage.name, &course.labels, &fortunes)?;
+        let Told {
+            classifiers: records,
+            replaced,
+        } = outcome::told(&entries, &stage.name, &course.labels, &fortunes)?;
         let [mut train, test] = classifiers.records();
         train.left_out.extend(replaced);
         let shared = matches!(stage.mode, ProbeMode::Linear(_));

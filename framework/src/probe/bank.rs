@@ -9,18 +9,23 @@
 //! some classes is followed as soon as it is there and never kept. Samples are cut into groups of fixed size, whose
 //! sums are added in order: results do not depend on the number of threads.
 
+mod input;
+mod scores;
+
 use rayon::prelude::*;
 use smallfry_nn::{
     Parameters,
     init::Init,
     kernel::{
         Level,
-        gemm::{Finish, Packed, Rows, multiply_packed},
+        gemm::{Finish, Rows, multiply_packed},
     },
     network::{Role, Spec},
 };
 
-use super::figures::{Figures, rank};
+use super::figures::Figures;
+use input::{Input, unit_rows};
+use scores::Task;
 
 /// Standard deviation of the weights that a head starts with; biases start at 0. (The reference's, and MoCo's before it.)
 pub const DEVIATION: f32 = 0.01;
@@ -31,9 +36,6 @@ const GROUP: usize = 128;
 const BLOCK: usize = 64;
 /// Distance added between rows, as rows a power of two apart would push each other out of the cache.
 const GAP: usize = 16;
-/// Length below which a feature is divided by it instead of its own, as in PyTorch's `normalize`.
-const LEAST: f32 = 1e-12;
-
 /// What distinguishes a head from others of its bank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head {
@@ -86,18 +88,6 @@ struct Learner {
     /// Each group's scores, and then their gradients, `[classes, GROUP + GAP]`.
     products: Vec<Vec<f32>>,
     failed: bool,
-}
-
-/// A batch of features, packed for both products, group by group.
-#[derive(Default)]
-struct Input {
-    groups: Vec<Group>,
-}
-
-struct Group {
-    samples: usize,
-    forward: Packed,
-    backward: Packed,
 }
 
 impl Bank {
@@ -292,118 +282,6 @@ impl Bank {
         let mut figures = vec![Figures::default(); self.heads.len()];
         for (figures, parts) in figures.iter_mut().zip(parts.chunks(count.max(1))) {
             parts.iter().for_each(|part| figures.add(part));
-        }
-        figures
-    }
-}
-
-/// Every row divided by its length.
-fn unit_rows(features: &[f32], width: usize) -> Vec<f32> {
-    let mut rows = features.to_vec();
-    rows.par_chunks_mut(width).for_each(|row| {
-        let squares = row.iter().map(|&v| f64::from(v) * f64::from(v));
-        let length = (squares.sum::<f64>().sqrt() as f32).max(LEAST);
-        row.iter_mut().for_each(|value| *value /= length);
-    });
-    rows
-}
-
-impl Input {
-    /// Packs `features` `[batch, width]`; for a step also as backward reads them.
-    fn pack(&mut self, level: Level, width: usize, features: &[f32], step: bool) {
-        let rows = features.len() / width;
-        let sizes = (0..rows.div_ceil(GROUP)).map(|i| GROUP.min(rows - i * GROUP));
-        if !self
-            .groups
-            .iter()
-            .map(|group| group.samples)
-            .eq(sizes.clone())
-        {
-            let group = |samples| Group {
-                samples,
-                forward: Packed::new(level, width, samples),
-                backward: Packed::new(level, samples, width),
-            };
-            self.groups = sizes.map(group).collect();
-        }
-        self.groups
-            .par_iter_mut()
-            .zip(features.par_chunks(GROUP * width))
-            .for_each(|(group, features)| {
-                group.forward.set_transposed(features, width, None);
-                if step {
-                    group.backward.set_rows(features, width);
-                }
-            });
-    }
-}
-
-/// The scores of one head on one group.
-struct Task<'a> {
-    weight: &'a [f32],
-    bias: &'a [f32],
-    products: &'a mut [f32],
-    group: &'a Group,
-    labels: &'a [u32],
-}
-
-impl Task<'_> {
-    /// Works out the scores and their figures; with a `share` that each sample has in the loss, replaces the scores by
-    /// their gradients.
-    fn run(self, width: usize, share: Option<f32>) -> Figures {
-        let (classes, stride) = (self.bias.len(), width + GAP);
-        multiply_packed(
-            classes,
-            Rows {
-                values: self.weight,
-                stride,
-            },
-            &self.group.forward,
-            self.products,
-            GROUP + GAP,
-            Finish::default(),
-        );
-        let samples = self.labels.len();
-        // The largest score and then the sum of exponentials of each sample; samples are neighbours in memory.
-        let mut largest = [f32::NEG_INFINITY; GROUP];
-        let mut sums = [0.0f32; GROUP];
-        let rows = self.products.chunks_mut(GROUP + GAP).zip(self.bias);
-        for (row, bias) in rows {
-            for (score, largest) in row[..samples].iter_mut().zip(&mut largest) {
-                *score += bias;
-                *largest = largest.max(*score);
-            }
-        }
-        let mut figures = Figures::default();
-        let mut own = [0.0f32; GROUP];
-        let mut ranks = [0; GROUP];
-        for (j, &label) in self.labels.iter().enumerate() {
-            let scores = self.products.chunks(GROUP + GAP).map(|row| row[j]);
-            own[j] = self.products[label as usize * (GROUP + GAP) + j];
-            ranks[j] = rank(scores, label as usize, own[j]);
-        }
-        for row in self.products.chunks_mut(GROUP + GAP) {
-            let columns = row[..samples].iter_mut().zip(&largest).zip(&mut sums);
-            for ((score, largest), sum) in columns {
-                *score = (*score - largest).exp();
-                *sum += *score;
-            }
-        }
-        for j in 0..samples {
-            // In this order the two large numbers meet first.
-            let loss = f64::from(sums[j].ln()) + (f64::from(largest[j]) - f64::from(own[j]));
-            figures.count(loss, ranks[j]);
-        }
-        if let Some(share) = share {
-            let scales: Vec<f32> = sums[..samples].iter().map(|sum| share / sum).collect();
-            for row in self.products.chunks_mut(GROUP + GAP) {
-                for (value, scale) in row[..samples].iter_mut().zip(&scales) {
-                    *value *= scale;
-                }
-            }
-            for (j, &label) in self.labels.iter().enumerate() {
-                self.products[label as usize * (GROUP + GAP) + j] -= share;
-            }
         }
         figures
     }

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use smallfry_data::loader::Cursor;
 
 use super::figures::Figures;
-use crate::{checkpoint::Tensor, failure::Failure, run::results::SetRecord, train::Workplace};
+use crate::{
+    checkpoint::{Tensor, Values},
+    failure::Failure,
+    run::results::SetRecord,
+    train::Workplace,
+};
 
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -113,7 +118,6 @@ pub(super) fn take<'a>(
     name: &str,
     shape: &[usize],
 ) -> Result<&'a [f32], String> {
-    use crate::checkpoint::Values;
     match tensors.get(name) {
         None => Err(format!("`{name}` is missing")),
         Some(Tensor {

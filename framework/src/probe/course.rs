@@ -3,12 +3,13 @@
 //! As in training, a state on disk promises that the log holds every line up to it, and the best are written before the
 //! state that they belong to. A run that was killed repeats what came after its last state and writes the same bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallfry_data::loader::Cursor;
 
 use super::{
     classifiers::{Classifiers, Label, Moment, Tensors},
+    clock::Clock,
     figures::Figures,
     outcome::Names,
     state::{Fortune, Shelf, Standing},
@@ -394,29 +395,5 @@ impl Course<'_> {
             self.stage.name
         ))
         .help("the same command with --resume goes on from there")
-    }
-}
-
-/// How the time of an epoch is spent.
-#[derive(Debug, Default)]
-struct Clock {
-    time: Duration,
-    waited: f64,
-    images: usize,
-}
-
-impl Clock {
-    fn add(&mut self, time: Duration, waited: f64, images: usize) {
-        self.time += time;
-        self.waited += waited;
-        self.images += images;
-    }
-
-    fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.time.as_secs_f64().max(1e-9)
-    }
-
-    fn waiting(&self) -> f64 {
-        self.waited / self.time.as_secs_f64().max(1e-9)
     }
 }

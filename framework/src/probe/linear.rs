@@ -27,8 +27,10 @@ use crate::{
     Encoder,
     backbone::Preprocessing,
     checkpoint::{self, Tensor},
-    evaluate::features::Images,
+    encoder::ImageBatch,
+    evaluate::features::{Extracted, Images},
     failure::Failure,
+    metric::FeatureSet,
     plan::{FeatureSource, Probe},
     run::results::SetRecord,
     tensor,
@@ -200,8 +202,7 @@ impl<'a> Linear<'a> {
     }
 }
 
-fn record(data: String, extracted: &crate::evaluate::features::Extracted) -> SetRecord {
-    use crate::metric::FeatureSet;
+fn record(data: String, extracted: &Extracted) -> SetRecord {
     SetRecord {
         data,
         samples: extracted.rows(),
@@ -244,7 +245,7 @@ fn augmented(
 /// The features of `images`; `name` is that of a row.
 fn embed(
     encoder: &dyn Encoder,
-    images: &Arc<crate::encoder::ImageBatch>,
+    images: &Arc<ImageBatch>,
     name: impl Fn(usize) -> String,
 ) -> Result<Vec<f32>, Failure> {
     let features = tensor::values(&encoder.embed(images)).to_vec();

@@ -60,6 +60,9 @@ pub struct Record {
     pub best_acc5: Option<f64>,
 }
 
+/// A figure of a classifier, where it has one.
+type Figure = fn(&Record) -> Option<f64>;
+
 /// What classifiers are called in log and report: by what sets them apart.
 pub struct Names<'a> {
     labels: &'a [Label],
@@ -110,16 +113,24 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The classifiers of `stage` as the lines of `log` tell of them, and the images that were replaced in any epoch.
+/// What the lines of a stage tell.
+pub struct Told {
+    /// Every classifier.
+    pub classifiers: Vec<Record>,
+    /// Images that were replaced in any epoch: name and reason.
+    pub replaced: Vec<(String, String)>,
+}
+
+/// What the lines of `log` tell of `stage`, whose classifiers fared as `fortunes` say.
 ///
 /// # Errors
 /// The log has no line of an epoch that the stage has trained.
-pub fn records(
+pub fn told(
     log: &[Entry],
     stage: &str,
     labels: &[Label],
     fortunes: &[Fortune],
-) -> Result<(Vec<Record>, Vec<(String, String)>), Failure> {
+) -> Result<Told, Failure> {
     let mut epochs: Vec<(usize, &Measures)> = Vec::new();
     let mut replaced = BTreeSet::new();
     for entry in log {
@@ -165,7 +176,10 @@ pub fn records(
             best_acc5: figure(best, "acc5"),
         });
     }
-    Ok((records, replaced.into_iter().collect()))
+    Ok(Told {
+        classifiers: records,
+        replaced: replaced.into_iter().collect(),
+    })
 }
 
 impl Outcome {
@@ -186,7 +200,7 @@ impl Outcome {
 
     /// The outcome in numbers: for each rate and kind of features the mean over seeds, with their standard deviation.
     pub fn scores(&self) -> Vec<ScoreRecord> {
-        let figures: [(&str, fn(&Record) -> Option<f64>); 3] = [
+        let figures: [(&str, Figure); 3] = [
             ("Acc@1", |record| record.acc1),
             ("Acc@5", |record| record.acc5),
             ("best Acc@1", |record| record.best_acc1),

@@ -6,6 +6,7 @@
 //! learn as a whole have a file each, `best-1.safetensors` and so on, where there are several.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -121,7 +122,7 @@ impl Shelf<'_> {
         }
     }
 
-    fn metadata(&self, standing: &Standing) -> std::collections::BTreeMap<String, String> {
+    fn metadata(&self, standing: &Standing) -> BTreeMap<String, String> {
         let json = |text: serde_json::Result<String>| text.expect("plain data");
         [
             ("format", FORMAT.to_owned()),
@@ -246,7 +247,10 @@ impl Shelf<'_> {
 
     /// Reads a file of this very stage.
     fn read(&self, path: &Path) -> Result<Checkpoint, Failure> {
-        let checkpoint = checkpoint::read(path)?;
+        let checkpoint = checkpoint::read(path).map_err(|failure| match &failure.help {
+            Some(_) => failure,
+            None => failure.help("put a copy of the file back, or start again with --overwrite"),
+        })?;
         let text = |key: &str| checkpoint.metadata.get(key).map_or("", String::as_str);
         if text("format") != FORMAT || text("stage") != self.stage {
             return Err(Failure::mistake(format!(

@@ -232,7 +232,7 @@ impl Classifiers for Tuned<'_> {
         let mut figures = vec![Figures::default(); self.networks.len()];
         let mut left_out = Vec::new();
         for first in (0..test.len()).step_by(self.stage.batch) {
-            // The epoch's steps are saved by now, so nothing but the judgement is lost.
+            // The caller saves what the steps came to, so nothing but the test is lost.
             if workplace.interrupt.requested() {
                 return Err(Failure::interrupt("stopped while networks were tested")
                     .help("the same command with --resume goes on with this stage"));
