@@ -154,13 +154,14 @@ impl Executor {
         }
         let plan = slot.as_mut().expect("there is a plan by now");
         plan.check(&images, features.len());
-        match purpose {
-            Purpose::Train => {
-                self.last = mode;
-                plan.train(parameters, images.values, mode, features, watch);
-            }
-            Purpose::Forward => plan.forget(parameters, images.values, mode, features, watch),
+        if purpose == Purpose::Train {
+            self.last = mode;
         }
+        // Within the pool: a thread outside would sleep and be woken for every block.
+        rayon::scope(|_| match purpose {
+            Purpose::Train => plan.train(parameters, images.values, mode, features, watch),
+            Purpose::Forward => plan.forget(parameters, images.values, mode, features, watch),
+        });
     }
 
     /// Adds the gradients of the last `Train` or `Fixed` pass, given the gradient `[batch, width]` of its features; `images` are
@@ -202,19 +203,22 @@ impl Executor {
             "these are not the images of the last pass"
         );
         plan.check(&images, gradient.len());
-        plan.backward(
-            parameters,
-            images.values,
-            self.last,
-            gradient,
-            images_gradient,
-            watch,
-        );
+        let mode = self.last;
+        rayon::scope(|_| {
+            plan.backward(
+                parameters,
+                images.values,
+                mode,
+                gradient,
+                images_gradient,
+                watch,
+            );
+        });
     }
 }
 
 /// Is told a block's position and the seconds that it took.
-pub type Watch<'a> = dyn FnMut(usize, f64) + 'a;
+pub type Watch<'a> = dyn FnMut(usize, f64) + Send + 'a;
 
 fn timed(watch: &mut Watch<'_>, position: usize, work: impl FnOnce()) {
     let start = std::time::Instant::now();

@@ -10,7 +10,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use rayon::prelude::*;
+
 use crate::network::{Network, Role, Spec};
+
+/// Numbers that a task clears.
+const CHUNK: usize = 1 << 17;
 
 /// The tensors of one network.
 #[derive(Clone, Debug)]
@@ -247,7 +252,9 @@ impl Parameters {
 
     /// Sets every gradient to zero.
     pub fn clear_gradients(&mut self) {
-        self.gradients.fill(0.0);
+        self.gradients
+            .par_chunks_mut(CHUNK)
+            .for_each(|chunk| chunk.fill(0.0));
     }
 }
 

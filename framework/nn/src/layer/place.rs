@@ -45,8 +45,8 @@ impl Place {
 
 /// Multiply-adds below which a product is not worth a second thread.
 const SERIAL: usize = 1 << 18;
-/// Rows of a task.
-const TASK: usize = 84;
+/// Rows of a task: whole tiles of the kernels.
+const TASK: usize = 28;
 
 /// C = A·B by all threads: A `[m, k]`, B `[k, n]` and C `[m, n]` without gaps.
 pub(in crate::layer) fn product(

@@ -25,6 +25,11 @@ use crate::{
     parameter::Parameters,
 };
 
+/// Channels that a task of the gate's sums takes.
+const CHANNELS: usize = 64;
+/// Images that a task of the coefficients takes.
+const IMAGES: usize = 8;
+
 /// Per image `[batch, padded]` or per channel: the coefficients of the depthwise norm's gradient.
 pub(super) struct Coefficients {
     pub p: Vec<f32>,
@@ -250,41 +255,59 @@ impl InvertedResidual {
             r: vec![0.0; batch * padded],
             t: vec![0.0; if after { batch * padded } else { 0 }],
         };
-        let norm = &self.norms[1];
-        for c in 0..n {
-            // dz = factor · du + t · (1, or the activation's slope).
-            let terms = |i: usize| match &self.gate {
-                Some(gate) => {
-                    let e = i * padded + c;
-                    (f64::from(gate.factors[e]), f64::from(means[e]) / pixels)
+        let (norm, gate, image_sums) = (&self.norms[1], &self.gate, &self.image_sums);
+        // dz = factor · du + t · (1, or the activation's slope).
+        let terms = |e: usize| match gate {
+            Some(gate) => (f64::from(gate.factors[e]), f64::from(means[e]) / pixels),
+            None => (1.0, 0.0),
+        };
+        let mut sums = vec![[0.0; 2]; n];
+        sums.par_chunks_mut(CHANNELS)
+            .enumerate()
+            .for_each(|(task, sums)| {
+                // Image by image, as memory lies.
+                for i in 0..batch {
+                    for (j, [plain, product]) in sums.iter_mut().enumerate() {
+                        let c = task * CHANNELS + j;
+                        let e = i * padded + c;
+                        let (factor, t) = terms(e);
+                        *plain += factor * f64::from(s1[e]);
+                        *product += factor * f64::from(s2[e]);
+                        if after {
+                            *plain += t * f64::from(a1[e]);
+                            *product += t * f64::from(a2[e]);
+                        } else {
+                            let sum = f64::from(image_sums[e]) - pixels * norm.mean(c);
+                            *plain += t * pixels;
+                            *product += t * norm.inverse(c) * sum;
+                        }
+                    }
                 }
-                None => (1.0, 0.0),
-            };
-            let (mut plain, mut product) = (0.0, 0.0);
-            for i in 0..batch {
-                let (e, (factor, t)) = (i * padded + c, terms(i));
-                plain += factor * f64::from(s1[e]);
-                product += factor * f64::from(s2[e]);
-                if after {
-                    plain += t * f64::from(a1[e]);
-                    product += t * f64::from(a2[e]);
-                } else {
-                    let sum = f64::from(self.image_sums[e]) - pixels * norm.mean(c);
-                    plain += t * pixels;
-                    product += t * norm.inverse(c) * sum;
+            });
+        let coefficients: Vec<[f64; 3]> = sums
+            .iter()
+            .enumerate()
+            .map(|(c, &[plain, product])| norm.gradient(c, plain, product, parameters))
+            .collect();
+        for (to, [_, q, _]) in out.q.iter_mut().zip(&coefficients) {
+            *to = *q as f32;
+        }
+        out.p
+            .par_chunks_mut(padded)
+            .zip(out.r.par_chunks_mut(padded))
+            .with_min_len(IMAGES)
+            .enumerate()
+            .for_each(|(i, (to_p, to_r))| {
+                for (c, [p, _, r]) in coefficients.iter().enumerate() {
+                    let (factor, t) = terms(i * padded + c);
+                    to_p[c] = (p * factor) as f32;
+                    to_r[c] = if after { *r } else { r + p * t } as f32;
                 }
-            }
-            let [p, q, r] = norm.gradient(c, plain, product, parameters);
-            out.q[c] = q as f32;
-            for i in 0..batch {
-                let (e, (factor, t)) = (i * padded + c, terms(i));
-                out.p[e] = (p * factor) as f32;
-                if after {
-                    out.r[e] = r as f32;
-                    out.t[e] = (p * t) as f32;
-                } else {
-                    out.r[e] = (r + p * t) as f32;
-                }
+            });
+        // Empty unless the gate acts after the activation.
+        for (i, to_t) in out.t.chunks_exact_mut(padded).enumerate() {
+            for (c, [p, ..]) in coefficients.iter().enumerate() {
+                to_t[c] = (p * terms(i * padded + c).1) as f32;
             }
         }
         out

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::{InvertedResidual, Place, each};
 use crate::{
     executor::Mode,
@@ -17,6 +19,8 @@ use crate::{
 
 /// Input pixels of a chunk of the moments.
 const MOMENTS_CHUNK: usize = 784;
+/// Elements of a matrix of weights or moments that are worth a task of their own.
+const TASK: usize = 1 << 11;
 
 /// Small images by so many that they make a chunk, others one by one.
 fn groups(images: Range<usize>, pixels: usize) -> impl Iterator<Item = Range<usize>> {
@@ -125,16 +129,22 @@ impl InvertedResidual {
                 }
             }
         });
-        let count = (self.batch * image) as f64;
-        let total = |e: usize| self.parts.iter().map(|part| part.gram[e]).sum::<f64>() / count;
+        let (count, parts) = ((self.batch * image) as f64, &self.parts);
+        let total = |e: usize| parts.iter().map(|part| part.gram[e]).sum::<f64>() / count;
         for (j, mean) in self.input_mean.iter_mut().enumerate() {
             *mean = total(k * k + j);
         }
+        let means = &self.input_mean;
         // Means are subtracted in double precision: what is left may be much smaller than either.
-        for e in 0..k * k {
-            let product = self.input_mean[e / k] * self.input_mean[e % k];
-            self.covariance[e] = (total(e) - product) as f32;
-        }
+        self.covariance
+            .par_chunks_mut(k)
+            .with_min_len(TASK.div_ceil(k))
+            .enumerate()
+            .for_each(|(i, row)| {
+                for (j, covariance) in row.iter_mut().enumerate() {
+                    *covariance = (total(i * k + j) - means[i] * means[j]) as f32;
+                }
+            });
     }
 
     /// W · covariance, `[hidden, input]`; it is needed for the variances, and again in backward.
@@ -158,17 +168,22 @@ impl InvertedResidual {
             return;
         }
         // SAFETY: as in `weighted_moments`.
-        let moments = unsafe { kept.slice(self.memory.moments, n * k) };
+        let moments = &*unsafe { kept.slice(self.memory.moments, n * k) };
         let mut result = vec![(0.0, 0.0); n];
-        for (c, (mean, variance)) in result.iter_mut().enumerate() {
-            let weight = &parameters.values()[place.start + c * k..][..k];
-            for j in 0..k {
-                let w = f64::from(weight[j]);
-                *mean += w * self.input_mean[j];
-                *variance += w * f64::from(moments[c * k + j]);
-            }
-            *variance = variance.max(0.0);
-        }
+        let (weights, means) = (&parameters.values()[place], &self.input_mean);
+        let rows = weights.par_chunks(k).zip(moments.par_chunks(k));
+        result
+            .par_iter_mut()
+            .zip(rows)
+            .with_min_len(TASK.div_ceil(k))
+            .for_each(|((mean, variance), (weights, moments))| {
+                for ((&weight, &moment), input_mean) in weights.iter().zip(moments).zip(means) {
+                    let w = f64::from(weight);
+                    *mean += w * input_mean;
+                    *variance += w * f64::from(moment);
+                }
+                *variance = variance.max(0.0);
+            });
         let count = (self.batch * self.input.height * self.input.width) as f64;
         self.norms[0].take_batch(count, |c| result[c], parameters);
     }

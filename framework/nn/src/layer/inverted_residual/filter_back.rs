@@ -391,15 +391,23 @@ impl InvertedResidual {
         let taps = self.rows.kernel * self.rows.kernel;
         let m = &self.memory;
         let gradient = &mut gradients[self.depthwise.clone()];
-        for (c, channel) in gradient.chunks_exact_mut(taps).enumerate() {
-            for (t, value) in channel.iter_mut().enumerate() {
-                for part in 0..self.parts.len() {
-                    let place = m.gradients + part * m.gradient + m.gradient_depthwise;
-                    // SAFETY: the slices' gradients lie there and nobody writes them now.
-                    *value += unsafe { *scratch.at(place + t * self.padded + c) };
+        let (parts, padded) = (self.parts.len(), self.padded);
+        gradient
+            .par_chunks_mut(16 * taps)
+            .enumerate()
+            .with_min_len((1 << 11) / (16 * taps) + 1)
+            .for_each(|(group, channels)| {
+                for t in 0..taps {
+                    for part in 0..parts {
+                        let slice = m.gradients + part * m.gradient + m.gradient_depthwise;
+                        // SAFETY: the slices' gradients lie there and nobody writes them now; rows are padded.
+                        let from = unsafe { scratch.slice(slice + t * padded + group * 16, 16) };
+                        for (channel, value) in channels.chunks_exact_mut(taps).zip(from) {
+                            channel[t] += *value;
+                        }
+                    }
                 }
-            }
-        }
+            });
     }
 
     /// The gradients of the first norm and of the expand weights, and the rest of dx.
@@ -469,11 +477,12 @@ impl InvertedResidual {
             )
         };
         let mut constant = vec![0.0f64; k];
-        for (c, terms) in terms.iter().enumerate() {
-            for j in 0..k {
-                let w = f64::from(weight[c * k + j]);
-                scaled[c * k + j] = (-terms[3] * w) as f32;
-                constant[j] -= terms[4] * w;
+        let rows = weight.chunks_exact(k).zip(scaled.chunks_exact_mut(k));
+        for ((weight, scaled), terms) in rows.zip(&terms) {
+            for ((w, scaled), constant) in weight.iter().zip(scaled).zip(&mut constant) {
+                let w = f64::from(*w);
+                *scaled = (-terms[3] * w) as f32;
+                *constant -= terms[4] * w;
             }
         }
         correction.fill(0.0);

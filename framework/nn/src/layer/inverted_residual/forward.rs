@@ -9,6 +9,8 @@
 //! 4. Norm, gate and activation into a buffer, project convolution out of it.
 //! 5. The last norm, and the shortcut.
 
+use rayon::prelude::*;
+
 use super::{InvertedResidual, Place, each};
 use crate::{
     executor::Mode,
@@ -76,11 +78,15 @@ impl InvertedResidual {
     fn spread_taps(&mut self, parameters: &Parameters) {
         let weight = &parameters.values()[self.depthwise.clone()];
         let taps = self.rows.kernel * self.rows.kernel;
-        for (c, channel) in weight.chunks_exact(taps).enumerate() {
-            for (t, value) in channel.iter().enumerate() {
-                self.taps[t * self.padded + c] = *value;
-            }
-        }
+        self.taps
+            .par_chunks_mut(self.padded)
+            .enumerate()
+            .with_min_len((1 << 11) / self.padded + 1)
+            .for_each(|(t, channels)| {
+                for (to, channel) in channels.iter_mut().zip(weight.chunks_exact(taps)) {
+                    *to = channel[t];
+                }
+            });
     }
 
     /// Packs the expand weights block by block, times a factor per channel.

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::{
     kernel::{
         Level,
@@ -14,6 +16,11 @@ use crate::{
     network::{Activation, Gate as Function, SqueezeExcite},
     parameter::Parameters,
 };
+
+/// Channels that a task takes: neighbours in the rows of an image.
+const CHANNELS: usize = 64;
+/// Images that a task takes.
+const IMAGES: usize = 8;
 
 /// The two fully connected layers of a block's gate.
 #[derive(Clone, Debug)]
@@ -81,15 +88,20 @@ impl Gate {
         &mut self,
         level: Level,
         parameters: &Parameters,
-        mean: impl Fn(usize, usize) -> f32,
+        mean: impl Fn(usize, usize) -> f32 + Sync,
     ) {
         let (n, w, b) = (self.channels, self.width, self.batch);
         let values = parameters.values();
-        for (c, row) in self.means.chunks_exact_mut(b).enumerate() {
-            for (image, value) in row.iter_mut().enumerate() {
-                *value = mean(image, c);
-            }
-        }
+        self.means
+            .par_chunks_mut(CHANNELS * b)
+            .enumerate()
+            .for_each(|(task, means)| {
+                for image in 0..b {
+                    for (c, row) in means.chunks_exact_mut(b).enumerate() {
+                        row[image] = mean(image, task * CHANNELS + c);
+                    }
+                }
+            });
         let [weight, bias] = self.reduce.clone().map(|place| &values[place]);
         product(level, [w, n, b], weight, &self.means, &mut self.inner);
         for (i, bias) in bias.iter().enumerate() {
@@ -100,16 +112,23 @@ impl Gate {
         }
         let [weight, bias] = self.expand.clone().map(|place| &values[place]);
         product(level, [n, w, b], weight, &self.activated, &mut self.inputs);
-        for (c, bias) in bias.iter().enumerate() {
-            for image in 0..b {
-                let z = self.inputs[c * b + image] + bias;
-                self.inputs[c * b + image] = z;
-                self.factors[image * self.padded + c] = match self.function {
-                    Function::HardSigmoid => (z / 6.0 + 0.5).clamp(0.0, 1.0),
-                    Function::Sigmoid => 1.0 / (1.0 + (-z).exp()),
-                };
-            }
+        for (row, bias) in self.inputs.chunks_exact_mut(b).zip(bias) {
+            row.iter_mut().for_each(|z| *z += bias);
         }
+        let (inputs, function) = (&self.inputs, self.function);
+        self.factors
+            .par_chunks_mut(self.padded)
+            .with_min_len(IMAGES)
+            .enumerate()
+            .for_each(|(image, factors)| {
+                for (factor, row) in factors.iter_mut().zip(inputs.chunks_exact(b)) {
+                    let z = row[image];
+                    *factor = match function {
+                        Function::HardSigmoid => (z / 6.0 + 0.5).clamp(0.0, 1.0),
+                        Function::Sigmoid => 1.0 / (1.0 + (-z).exp()),
+                    };
+                }
+            });
     }
 
     /// Adds the weights' gradients, given those of the factors, and writes those of the means to `means`
@@ -118,33 +137,40 @@ impl Gate {
         &mut self,
         level: Level,
         parameters: &mut Parameters,
-        gradient: impl Fn(usize, usize) -> f32,
+        gradient: impl Fn(usize, usize) -> f32 + Sync,
         means: &mut [f32],
     ) {
         let (n, w, b) = (self.channels, self.width, self.batch);
         let (values, gradients) = parameters.values_and_gradients_mut();
-        for c in 0..n {
-            let mut sum = 0.0;
-            for image in 0..b {
-                let e = c * b + image;
-                let z = self.inputs[e];
-                let slope = match self.function {
-                    Function::HardSigmoid if z > -3.0 && z < 3.0 => 1.0 / 6.0,
-                    Function::HardSigmoid => 0.0,
-                    Function::Sigmoid => {
-                        let y = self.factors[image * self.padded + c];
-                        y * (1.0 - y)
+        let (padded, function) = (self.padded, self.function);
+        let (inputs, factors) = (&self.inputs, &self.factors);
+        gradients[self.expand[1].clone()]
+            .par_chunks_mut(CHANNELS)
+            .zip(self.inputs_gradient.par_chunks_mut(CHANNELS * b))
+            .enumerate()
+            .for_each(|(task, (bias, rows))| {
+                let first = task * CHANNELS;
+                for image in 0..b {
+                    for (c, row) in rows.chunks_exact_mut(b).enumerate() {
+                        let z = inputs[(first + c) * b + image];
+                        let slope = match function {
+                            Function::HardSigmoid if z > -3.0 && z < 3.0 => 1.0 / 6.0,
+                            Function::HardSigmoid => 0.0,
+                            Function::Sigmoid => {
+                                let y = factors[image * padded + first + c];
+                                y * (1.0 - y)
+                            }
+                        };
+                        row[image] = slope * gradient(image, first + c);
                     }
-                };
-                let d = slope * gradient(image, c);
-                self.inputs_gradient[e] = d;
-                sum += d;
-            }
-            gradients[self.expand[1].start + c] += sum;
-        }
+                }
+                for (bias, row) in bias.iter_mut().zip(rows.chunks_exact(b)) {
+                    *bias += row.iter().fold(0.0, |sum, d| sum + d);
+                }
+            });
         let [d_inputs, activated, means_t, d_inner] = &mut self.transposed;
-        transpose(&self.inputs_gradient, n, b, d_inputs);
-        transpose(&self.activated, w, b, activated);
+        transpose(&self.inputs_gradient, b, d_inputs, n);
+        transpose(&self.activated, b, activated, w);
         let weight = &mut gradients[self.expand[0].clone()];
         product_tn(level, [b, n, w], d_inputs, activated, weight);
 
@@ -160,8 +186,8 @@ impl Gate {
             }
             gradients[self.reduce[1].start + i] += sum;
         }
-        transpose(&self.inner_gradient, w, b, d_inner);
-        transpose(&self.means, n, b, means_t);
+        transpose(&self.inner_gradient, b, d_inner, w);
+        transpose(&self.means, b, means_t, n);
         let weight = &mut gradients[self.reduce[0].clone()];
         product_tn(level, [b, w, n], d_inner, means_t, weight);
 
@@ -170,19 +196,18 @@ impl Gate {
         d_means.fill(0.0);
         let weight = &values[self.reduce[0].clone()];
         product_tn(level, [w, n, b], weight, &self.inner_gradient, d_means);
-        for (image, row) in means.chunks_exact_mut(self.padded).enumerate() {
-            for (c, value) in row[..n].iter_mut().enumerate() {
-                *value = d_means[c * b + image];
-            }
-        }
+        transpose(d_means, b, means, padded);
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`.
-fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
-    for r in 0..rows {
-        for c in 0..columns {
-            to[c * rows + r] = from[r * columns + c];
-        }
-    }
+/// The columns of `from`, whose rows have `columns` numbers, to rows of `to` that are `stride` apart.
+fn transpose(from: &[f32], columns: usize, to: &mut [f32], stride: usize) {
+    to.par_chunks_mut(stride)
+        .with_min_len(IMAGES)
+        .enumerate()
+        .for_each(|(c, to)| {
+            for (to, row) in to.iter_mut().zip(from.chunks_exact(columns)) {
+                *to = row[c];
+            }
+        });
 }

@@ -190,9 +190,8 @@ fn output_size(case: &Case) -> (usize, usize) {
 }
 
 fn factors(case: &Case, mode: Mode) -> Vec<f64> {
-    let draw = match mode {
-        Mode::Train { draw } | Mode::Momentum { draw } => draw,
-        Mode::Infer => return vec![1.0; case.batch],
+    let Some(draw) = mode.draw() else {
+        return vec![1.0; case.batch];
     };
     let p = f64::from(case.drop_connect);
     (0..case.batch as u64)
