@@ -1,21 +1,49 @@
-//! Draws a map of features in the plane by t-SNE.
+//! The stage `Map`: features of images and their views as points in the plane, by t-SNE.
+//!
+//! Everything lies in `maps/<stage>` of the run folder: places as NumPy arrays (`Y0.npy` for the images, `Y1.npy` for
+//! their first views and so on, row by row the samples of `samples.csv`), the two figures of the paper as SVG, PDF and PNG,
+//! and `map.html` to look around in. A map shows neighbourhoods; it is no measure, and what looks like a cluster must be
+//! checked by numbers.
 
-use std::sync::Arc;
+pub mod array;
+pub mod colour;
+pub mod drawing;
+pub mod features;
+pub mod figure;
+pub mod page;
+pub mod tsne;
+
+use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use smallfry_data::Dataset;
 
 use crate::{
+    backbone::Preprocessing,
+    checkpoint::write_atomically,
     evaluate::{self, Given},
-    failure::Failure,
-    plan::Map,
+    failure::{Failure, disk},
+    plan::{Map, Zoom},
+    preflight::grouped,
     run::{
         fingerprint,
         prepare::{Place, Source},
-        results::{ScoreRecord, SetRecord},
+        results::{ScoreRecord, SetRecord, finite},
     },
     train::Workplace,
 };
+
+use drawing::Drawing;
+use features::{Collected, Images};
+use figure::{Points, Window};
+use page::Page;
+use tsne::{Algorithm, Embedding, Settings};
+
+/// The folder of a run that holds its maps.
+pub const FOLDER: &str = "maps";
+
+/// A mistake: the field, what is wrong, what would be right.
+pub(crate) type Mistake = (&'static str, String, Option<String>);
 
 /// A stage of a map that is ready to run.
 pub struct Prepared<'a> {
@@ -38,6 +66,116 @@ pub struct Outcome {
     pub weights: String,
     /// The samples on the map.
     pub data: SetRecord,
+    /// Views of each sample on the map beside it.
+    pub views: usize,
+    /// How forces were worked out.
+    pub algorithm: Algorithm,
+    /// The divergence of the map from the features, in nats; none where it is no number.
+    pub divergence: Option<f64>,
+    /// Files of the map in `maps/<stage>`.
+    pub files: Vec<String>,
+}
+
+/// Files of a sample that `stage` reads of `data`: the image and its views.
+fn files(stage: &Map, data: &dyn Dataset) -> usize {
+    data.views().min(stage.views.saturating_add(1))
+}
+
+/// The mistakes of `stage` with its images.
+pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if stage.site.has("views") && stage.views >= data.views() && stage.views > 0 {
+        let (wanted, most) = (stage.views, data.views() - 1);
+        let message = format!("`views` of Map: {wanted} are wanted, the images have {most}");
+        let help = match most {
+            0 => "take a set with views, such as `StaticViews(..)`, or `views: 0`".to_owned(),
+            _ => format!("give at most {most}"),
+        };
+        mistakes.push(("views", message, Some(help)));
+    }
+    let points = stage.samples.min(data.len()) * files(stage, data);
+    if let Some(message) = too_few(stage, points) {
+        let help = format!(
+            "give at most {}, or more images",
+            (points as f64 / tsne::LEAST).max(1.0).floor()
+        );
+        mistakes.push(("perplexity", message, Some(help)));
+    }
+    if points > tsne::MOST {
+        let message = format!(
+            "`samples` of Map: {} points are more than the {} that a map can hold",
+            grouped(points),
+            grouped(tsne::MOST)
+        );
+        mistakes.push(("samples", message, None));
+    }
+    let exact = settings(stage, 0).algorithm(points) == Algorithm::Exact;
+    if exact && points > tsne::MOST_EXACT {
+        let message = format!(
+            "`algorithm` of Map: all pairs of {} points take more memory than there is",
+            grouped(points)
+        );
+        let help = "use `algorithm: Auto`".to_owned();
+        mistakes.push(("algorithm", message, Some(help)));
+    }
+    mistakes
+}
+
+/// Why `points` are too few for the perplexity of `stage`, if they are.
+fn too_few(stage: &Map, points: usize) -> Option<String> {
+    (points as f64 <= tsne::LEAST * stage.perplexity).then(|| {
+        format!(
+            "`perplexity` of Map: {} needs more than {} points, and there are {}",
+            stage.perplexity,
+            tsne::LEAST * stage.perplexity,
+            grouped(points)
+        )
+    })
+}
+
+/// What is worth knowing of the map of `stage`, as a heading and its text.
+pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, String)> {
+    let samples = stage.samples.min(data.len());
+    let files = files(stage, data);
+    let views = match files - 1 {
+        0 => "no views".to_owned(),
+        1 => "1 view each".to_owned(),
+        views => format!("{views} views each"),
+    };
+    let points = samples * files;
+    let settings = settings(stage, 0);
+    let algorithm = match settings.algorithm(points) {
+        Algorithm::BarnesHut { theta } => format!("Barnes and Hut with θ = {theta}"),
+        _ => "all pairs".to_owned(),
+    };
+    vec![
+        (
+            "points",
+            format!("{} images, {views}: {} points", grouped(samples), grouped(points)),
+        ),
+        (
+            "t-SNE",
+            format!(
+                "perplexity {}, {} steps, {algorithm}, learning rate {}",
+                stage.perplexity,
+                grouped(stage.iterations),
+                settings.rate(points)
+            ),
+        ),
+    ]
+}
+
+fn settings(stage: &Map, seed: u64) -> Settings {
+    Settings {
+        perplexity: stage.perplexity,
+        iterations: stage.iterations,
+        exaggeration: stage.exaggeration,
+        exaggerated: stage.exaggerated,
+        learning_rate: stage.learning_rate,
+        algorithm: stage.algorithm,
+        initial: stage.initial,
+        seed,
+    }
 }
 
 impl<'a> Prepared<'a> {
@@ -48,9 +186,22 @@ impl<'a> Prepared<'a> {
     pub(crate) fn new(stage: &'a Map, place: &Place<'_, 'a>) -> Result<Self, Failure> {
         let (source, weights) = place.source(&stage.subject)?;
         let mut config = String::new();
-        fingerprint::field(&mut config, "seed", &place.seed.to_string());
-        config += &fingerprint::subject(&stage.subject, &weights);
-        fingerprint::field(&mut config, "data", &place.identity(&stage.data));
+        let mut field = |name: &str, value: &str| fingerprint::field(&mut config, name, value);
+        field("seed", &place.seed.to_string());
+        let subject = fingerprint::subject(&stage.subject, &weights);
+        field("data", &place.identity(&stage.data));
+        field("samples", &stage.samples.to_string());
+        field("views", &stage.views.to_string());
+        field("perplexity", &format!("{:?}", stage.perplexity));
+        field("iterations", &stage.iterations.to_string());
+        field("exaggeration", &format!("{:?}", stage.exaggeration));
+        field("exaggerated", &stage.exaggerated.to_string());
+        field("learning_rate", &format!("{:?}", stage.learning_rate));
+        field("algorithm", &format!("{:?}", stage.algorithm));
+        field("initial", &format!("{:?}", stage.initial));
+        field("pairs", &stage.pairs.to_string());
+        field("zoom", &format!("{:?}", stage.zoom));
+        config += &subject;
         Ok(Self {
             stage,
             config,
@@ -63,20 +214,214 @@ impl<'a> Prepared<'a> {
     /// Does the work.
     ///
     /// # Errors
-    /// The weights do not fit, or the user stops.
-    pub fn run(&self, given: &Given, _workplace: &mut Workplace) -> Result<Outcome, Failure> {
-        let (_encoder, weights) = evaluate::encoder(&self.stage.subject, given)?;
-        let samples = self.data.len();
-        let seed = self.seed;
-        Err(Failure::fault(format!(
-            "{samples} samples of {weights} cannot be worked on with seed {seed}"
-        )))
+    /// The weights do not fit, too few images can be read, features are not finite, files cannot be written, or the
+    /// user stops.
+    pub fn run(&self, given: &Given, workplace: &mut Workplace) -> Result<Outcome, Failure> {
+        let (stage, data) = (self.stage, &*self.data);
+        let (encoder, weights) = evaluate::encoder(&stage.subject, given)?;
+        let samples = stage.samples.min(data.len());
+        let images = Images {
+            preprocessing: self.preprocessing(),
+            views: files(stage, data),
+            batch: stage.batch,
+        };
+        workplace.display.stage(&stage.name, samples as u64, 0);
+        let collected = images.collect(data, samples, &*encoder, workplace)?;
+        drop(encoder);
+        let features = collected
+            .unit()
+            .map_err(|failure| self.named(failure))?;
+        let points = features.len() / collected.width;
+        if let Some(message) = too_few(stage, points) {
+            let left_out = collected.left_out.len();
+            let failure = Failure::mistake(message)
+                .help(format!("{left_out} of the {samples} images cannot be read"));
+            return Err(self.named(failure));
+        }
+        let settings = settings(stage, self.seed);
+        let embedding = self.embed(&features, collected.width, &settings, workplace)?;
+        let maps: Vec<Vec<[f64; 2]>> = embedding
+            .points
+            .chunks(collected.names.len())
+            .map(<[_]>::to_vec)
+            .collect();
+        let outcome = Outcome {
+            backbone: stage.subject.backbone.line.clone(),
+            weights,
+            data: SetRecord {
+                data: stage.data.line(),
+                samples: collected.names.len(),
+                left_out: collected.left_out.clone(),
+            },
+            views: maps.len() - 1,
+            algorithm: settings.algorithm(points),
+            divergence: finite(embedding.divergence),
+            files: Vec::new(),
+        };
+        let files = self.write(&collected, &maps, &outcome, workplace)?;
+        workplace.display.finish();
+        Ok(Outcome { files, ..outcome })
+    }
+
+    fn preprocessing(&self) -> Preprocessing {
+        self.stage.subject.backbone.plugin.preprocessing()
+    }
+
+    /// A failure that says of which stage it is.
+    fn named(&self, mut failure: Failure) -> Failure {
+        failure.message = format!("stage `{}`: {}", self.stage.name, failure.message);
+        failure
+    }
+
+    fn embed(
+        &self,
+        features: &[f32],
+        width: usize,
+        settings: &Settings,
+        workplace: &mut Workplace,
+    ) -> Result<Embedding, Failure> {
+        let iterations = settings.iterations as u64;
+        let interrupt = workplace.interrupt;
+        workplace.display.stage(&self.stage.name, iterations, 0);
+        let display = &*workplace.display;
+        let mut watch = |step: usize| {
+            display.iterations(step as u64);
+            match interrupt.requested() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let embedding = tsne::embed(features, width, settings, &mut watch);
+        embedding.ok_or_else(features::stopped)
+    }
+
+    /// Writes the files of the map and gives their names.
+    fn write(
+        &self,
+        collected: &Collected,
+        maps: &[Vec<[f64; 2]>],
+        outcome: &Outcome,
+        workplace: &Workplace,
+    ) -> Result<Vec<String>, Failure> {
+        let points = Points {
+            maps,
+            labels: collected.labels.as_deref(),
+            classes: self.data.classes(),
+        };
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for (view, map) in maps.iter().enumerate() {
+            files.push((format!("Y{view}.npy"), array::write(map)));
+        }
+        files.push(("samples.csv".to_owned(), self.table(collected).into()));
+        let mut draw = |name: &str, drawing: &Drawing| {
+            files.push((format!("{name}.svg"), drawing.svg().into()));
+            files.push((format!("{name}.pdf"), drawing.pdf()));
+            files.push((format!("{name}.png"), drawing.png()));
+        };
+        draw("full_rep", &figure::full(points));
+        let pairs = self.stage.pairs;
+        let window = match self.stage.zoom {
+            Zoom::None => None,
+            Zoom::Auto => figure::telling_window(points, pairs),
+            Zoom::Window { x, y } => Some(Window { x, y }),
+        };
+        if let Some(drawing) = figure::augmented(points, pairs, window) {
+            draw("auged_rep", &drawing);
+        }
+        let page = Page {
+            title: &self.stage.name,
+            facts: &outcome.facts(),
+            maps,
+            labels: points.labels,
+            classes: points.classes,
+            names: &collected.names,
+            pictures: &collected.pictures,
+        };
+        files.push(("map.html".to_owned(), page.html().into()));
+        workplace.folder.check_owned()?;
+        let folder = folder(workplace.folder.root(), &self.stage.name);
+        // What an earlier map left, of more views perhaps, must not stand beside this one.
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(|error| disk("remove", &folder, &error))?;
+        }
+        fs::create_dir_all(&folder).map_err(|error| disk("make", &folder, &error))?;
+        for (name, bytes) in &files {
+            write_atomically(&folder.join(name), bytes)?;
+        }
+        Ok(files.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The rows of the arrays: name and class of each sample.
+    fn table(&self, collected: &Collected) -> String {
+        let mut table = "row,name,label,class\n".to_owned();
+        for (row, name) in collected.names.iter().enumerate() {
+            let label = collected.labels.as_ref().map(|labels| labels[row]);
+            let class = label.and_then(|label| self.data.classes().get(label as usize));
+            let label = label.map_or(String::new(), |label| label.to_string());
+            let class = class.map_or("", |class| class);
+            table += &format!("{row},{},{label},{}\n", quoted(name), quoted(class));
+        }
+        table
+    }
+}
+
+/// The folder of the map of `stage` in a run folder.
+pub fn folder(root: &Path, stage: &str) -> std::path::PathBuf {
+    root.join(FOLDER).join(stage)
+}
+
+/// A text as a field of a table, in quotes where it needs them.
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
     }
 }
 
 impl Outcome {
     /// The outcome in numbers.
     pub fn scores(&self) -> Vec<ScoreRecord> {
-        Vec::new()
+        vec![ScoreRecord {
+            metric: "t-SNE".to_owned(),
+            name: "divergence".to_owned(),
+            value: self.divergence,
+            unit: "nats".to_owned(),
+            higher_is_better: false,
+            error: None,
+            setting: format!("{} points", self.data.samples * (self.views + 1)),
+            table: Vec::new(),
+        }]
+    }
+
+    /// What is worth knowing of the map, as a heading and its text.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let divergence = match self.divergence {
+            Some(divergence) => format!("{divergence:.3} nats"),
+            None => "not a number".to_owned(),
+        };
+        vec![
+            ("backbone", self.backbone.clone()),
+            ("weights", self.weights.clone()),
+            ("images", grouped(self.data.samples)),
+            ("views of each", self.views.to_string()),
+            ("divergence of the map", divergence),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_table_keep_their_commas() {
+        for (text, expected) in [
+            ("cat/1.jpg", "cat/1.jpg"),
+            ("a,b", "\"a,b\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("a\nb", "\"a\nb\""),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
     }
 }

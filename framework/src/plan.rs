@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-pub use map::Map;
+pub use map::{Map, Zoom};
 pub use probe::{FeatureSource, Normalize, Probe, ProbeMode, Seeds, TrainMode};
 pub use views::Views;
 

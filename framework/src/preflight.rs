@@ -17,6 +17,7 @@ use crate::{
     Backbone, DataSet, Head, augmentation, checkpoint,
     diagnostic::Diagnostic,
     failure::Failure,
+    map,
     objective::Setup,
     plan::{
         Evaluate, Images, Initial, Map, Origin, Plan, Pretrain, Probe, Stage, Subject, Views,
@@ -444,6 +445,14 @@ impl Check {
         let data = self.images(&stage.data);
         let mut lines = self.subject(&stage.subject);
         lines.push(("data", describe_set(&stage.data.line(), data.as_deref())));
+        if let Some(data) = &data {
+            for (field, message, help) in map::check(stage, &**data) {
+                self.error(&stage.site, field, message, help);
+            }
+            lines.extend(map::facts(stage, &**data));
+        }
+        let size = stage.subject.backbone.preprocessing().size;
+        self.fits(&stage.site, "backbone", &stage.subject.backbone, size);
         Facts {
             stage: stage.name.clone(),
             kind: "Map",

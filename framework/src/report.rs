@@ -7,11 +7,12 @@
 mod chart;
 mod curves;
 mod health;
+mod map;
 mod page;
 mod pictures;
 mod probe;
 mod scores;
-mod text;
+pub(crate) mod text;
 
 use std::{
     fs,
@@ -38,6 +39,8 @@ struct Material {
     timings: Vec<Timing>,
     /// Sample pictures of each training stage.
     samples: Vec<(String, Vec<Row>)>,
+    /// Figures of each stage of a map: what they show, and where they are.
+    maps: Vec<(String, Vec<(&'static str, String)>)>,
     configuration: String,
     receipt: String,
 }
@@ -84,12 +87,19 @@ impl Material {
                 samples.push((stage.clone(), rows));
             }
         }
+        let mut maps = Vec::new();
+        for result in &results.stages {
+            if let StageOutcome::Map(_) = result.outcome {
+                maps.push((result.stage.clone(), map::read(folder, &result.stage)?));
+            }
+        }
         Ok(Self {
             name: results.experiment.clone(),
             results,
             log,
             timings: log::read(&folder.join("timings.jsonl"))?,
             samples,
+            maps,
             configuration: read_if_there(&folder.join("resolved.ron"))?,
             receipt: read_if_there(&folder.join("receipt.json"))?,
         })
@@ -111,6 +121,13 @@ impl Material {
                     _ => None,
                 });
                 sections.push(probe::section(entry, &self.log, outcome));
+            }
+        }
+        for (stage, figures) in &self.maps {
+            if let Some(StageOutcome::Map(outcome)) =
+                self.results.stage(stage).map(|result| &result.outcome)
+            {
+                sections.push(map::section(stage, outcome, figures));
             }
         }
         sections.push(page::unreadable(&self.unreadable()));

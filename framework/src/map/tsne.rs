@@ -28,6 +28,12 @@ pub const COMPONENTS: usize = 50;
 /// Points up to which [`Algorithm::Auto`] takes all pairs: 400 MB, and a second for some thirty steps on two cores.
 pub const EXACT: usize = 10_000;
 
+/// Points whose pairs can be held at most, in 6.4 GB.
+pub const MOST_EXACT: usize = 40_000;
+
+/// Points of a map at most.
+pub const MOST: usize = tree::MOST;
+
 /// θ of Barnes and Hut where the algorithm is chosen by itself, as in their followers' programs.
 pub const THETA: f64 = 0.5;
 

@@ -1,7 +1,12 @@
 //! The plan of a stage that draws a map of features.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Images, Subject};
-use crate::source::Site;
+use crate::{
+    map::tsne::{Algorithm, Initial},
+    source::Site,
+};
 
 /// A map of features in the plane.
 pub struct Map {
@@ -13,8 +18,44 @@ pub struct Map {
     pub data: Images,
     /// Images on the map, the first of the set.
     pub samples: usize,
+    /// Views of each image on the map beside it, the first of the set's; fewer where it has fewer.
+    pub views: usize,
+    /// Number of neighbours that a point looks at, at least 1.
+    pub perplexity: f64,
+    /// Steps of descent.
+    pub iterations: usize,
+    /// Factor on the pull of neighbours at first, above 0.
+    pub exaggeration: f64,
+    /// The last step, counted from 0, whose pull is exaggerated.
+    pub exaggerated: usize,
+    /// Step size, above 0; one that suits the number of points where none.
+    pub learning_rate: Option<f64>,
+    /// How forces are worked out.
+    pub algorithm: Algorithm,
+    /// Where points start.
+    pub initial: Initial,
+    /// Images that the figure of views shows.
+    pub pairs: usize,
+    /// What the figure of views shows enlarged.
+    pub zoom: Zoom,
     /// Images in a batch.
     pub batch: usize,
     /// Where the stage stands in its file.
     pub site: Site,
+}
+
+/// What a figure shows enlarged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Zoom {
+    /// Nothing.
+    None,
+    /// The part of the map that shows the most images together with their views.
+    Auto,
+    /// This part of the map, whose coordinates a first map tells.
+    Window {
+        /// From left to right.
+        x: (f64, f64),
+        /// From the bottom to the top.
+        y: (f64, f64),
+    },
 }

@@ -26,7 +26,13 @@ const FILES: [&str; 7] = [
     "receipt.json",
     "report.html",
 ];
-const FOLDERS: [&str; 4] = ["checkpoints", crate::events::FOLDER, "failure", "samples"];
+const FOLDERS: [&str; 5] = [
+    "checkpoints",
+    crate::events::FOLDER,
+    "failure",
+    crate::map::FOLDER,
+    "samples",
+];
 
 /// A locked run folder.
 #[derive(Debug)]

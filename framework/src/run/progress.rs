@@ -139,6 +139,21 @@ impl Display {
         }
     }
 
+    /// `done` of the stage's iterations are done.
+    pub fn iterations(&self, done: u64) {
+        match &self.output {
+            Output::Bar(bar) => {
+                bar.set_position(done);
+                bar.set_message(format!("{done}/{} iterations", self.steps));
+            }
+            Output::Lines if self.told.get().elapsed() >= BETWEEN_LINES => {
+                self.told.set(Instant::now());
+                eprintln!("{}  {done} of {} iterations", self.stage, self.steps);
+            }
+            Output::Lines | Output::Silent => {}
+        }
+    }
+
     /// A remark.
     pub fn note(&self, text: &str) {
         match &self.output {
