@@ -9,7 +9,11 @@ mod compare;
 mod convert;
 mod describe;
 mod foreign;
+#[cfg(unix)]
+mod isolated_metric;
+mod library;
 mod list;
+mod new_plugin;
 mod replay;
 mod run;
 mod verify_resume;
@@ -88,6 +92,9 @@ enum Verb {
         /// Also print every parameter with its default, as RON
         #[arg(short, long)]
         verbose: bool,
+        /// List the metrics of a shared library instead, which is loaded in a process of its own
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "verbose"])]
+        library: Option<PathBuf>,
         /// Print the list as JSON
         #[arg(long)]
         json: bool,
@@ -96,6 +103,17 @@ enum Verb {
     Describe {
         /// Its name in experiment files
         name: String,
+    },
+    /// Make a crate with a plugin of each kind to begin from, and a program that has them beside the stock ones
+    NewPlugin {
+        /// The crate's name, such as `my-plugins`
+        name: String,
+        /// Folder that the crate's folder is made in; the current one if left out
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Folder of smallfry's sources; that which this program was built from if left out
+        #[arg(long, value_name = "DIR")]
+        sources: Option<PathBuf>,
     },
     /// Convert weights: checkpoints of PyTorch, state dicts of other libraries, ONNX models
     Convert(convert::Arguments),
@@ -119,6 +137,13 @@ enum Verb {
         /// Print the comparison as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Serve a metric to another process
+    #[cfg(unix)]
+    #[command(hide = true)]
+    IsolatedMetric {
+        /// The number of that process
+        parent: u32,
     },
     /// Make the report of a run again
     Report {
@@ -167,6 +192,8 @@ pub fn main() -> ExitCode {
 /// As [`main`], with verbs that take the command lines of other programs.
 pub fn main_with(programs: &[Foreign]) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
+    #[cfg(unix)]
+    crate::dynamic::isolated::serve_by_this_program();
     // A panic has been reported by the hook when it gets here; nothing is used afterwards.
     let ending = panic::catch_unwind(|| {
         for check in for_each_kind!(check_names()) {
@@ -228,16 +255,29 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
             json,
         } => check::check(&experiment, usize::from(dry_run), resolved, json),
         Verb::List {
+            library: Some(library),
+            json,
+            ..
+        } => library::list(&library, json),
+        Verb::List {
             kind,
             verbose,
+            library: None,
             json,
         } => list::list(kind.as_deref(), verbose, json),
         Verb::Describe { name } => describe::describe(&name),
+        Verb::NewPlugin {
+            name,
+            folder,
+            sources,
+        } => new_plugin::new_plugin(&name, folder.as_deref(), sources.as_deref()),
         Verb::Convert(arguments) => convert::convert(arguments),
         Verb::Replay { folder } => replay::replay(&folder),
         Verb::VerifyResume(arguments) => verify_resume::verify_resume(&arguments),
         Verb::Flags { experiment } => foreign::flags(&experiment, programs),
         Verb::Compare { folders, json } => compare::compare(&folders, json),
+        #[cfg(unix)]
+        Verb::IsolatedMetric { parent } => isolated_metric::serve(parent),
         Verb::Report { folder } => {
             let page = crate::report::report(&folder)?;
             Ok(format!("{}\n", page.display()))

@@ -20,13 +20,14 @@ use crate::failure::{Failure, disk};
 pub use outcome::{Figure, Reading};
 
 /// Facts of a receipt that tell nothing about the numbers.
-const BESIDE_THE_POINT: [&str; 6] = [
+const BESIDE_THE_POINT: [&str; 7] = [
     "experiment",
     "seed",
     "resolved_hash",
     "stages",
     "begin_unix_seconds",
     "resumed",
+    "plugins",
 ];
 
 /// Several runs, compared with the first of them.
@@ -148,6 +149,15 @@ fn origins(receipt: &Value) -> Vec<(String, String)> {
     for (name, value) in receipt.as_object().into_iter().flatten() {
         if !BESIDE_THE_POINT.contains(&name.as_str()) {
             origins.push((name.clone(), plain(value)));
+        }
+    }
+    let plugins = receipt["plugins"].as_array().into_iter().flatten();
+    for (name, version) in plugins.filter_map(|plugin| {
+        let text = |name: &str| plugin[name].as_str();
+        Some((format!("crate {}", text("crate")?), text("version")?))
+    }) {
+        if !origins.iter().any(|(known, _)| *known == name) {
+            origins.push((name, version.to_owned()));
         }
     }
     for stage in receipt["stages"].as_array().into_iter().flatten() {

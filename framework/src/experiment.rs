@@ -27,6 +27,7 @@ use crate::{
     diagnostic::Diagnostic,
     overrides,
     plan::{Plan, Stage},
+    registry::using,
     source::{Source, explain::suggest, syntax::Value},
 };
 
@@ -73,10 +74,10 @@ pub fn parse(
         folder: folder.to_owned(),
         errors: Vec::new(),
     };
-    let plan = experiment(&mut reader, name);
+    let (plan, plugins) = using(|| experiment(&mut reader, name));
     errors.append(&mut reader.errors);
     match plan {
-        Some(plan) if errors.is_empty() => Ok(plan),
+        Some(plan) if errors.is_empty() => Ok(Plan { plugins, ..plan }),
         _ => Err(in_reading_order(errors, &file, overrides)),
     }
 }
@@ -336,6 +337,7 @@ fn plan(
         name,
         output: output.unwrap_or_else(|| PathBuf::from(OUTPUT)),
         seed,
+        plugins: Vec::new(),
         stages: stages.into_iter().map(|stage| stage.0).collect(),
         resolved: layout::block("Experiment", &fields) + "\n",
         essence,

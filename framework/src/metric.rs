@@ -14,6 +14,12 @@ pub trait Metric: Send + Sync {
     /// # Errors
     /// Says what the features lack, such as labels or a second set.
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String>;
+
+    /// What identifies the code or data that it takes from elsewhere, such as a library's hash: part of what identifies
+    /// the run, and of its receipt. None where its parameters say everything.
+    fn identity(&self) -> Option<String> {
+        None
+    }
 }
 
 kind!(Metric, "metric");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
-    registry::Built,
+    registry::{Built, Used},
     source::{Site, Source},
     train::{
         cadence::{Keep, Save},
@@ -35,6 +35,8 @@ pub struct Plan {
     pub seed: u64,
     /// What to do, in order.
     pub stages: Vec<Stage>,
+    /// The plugins in use, with their crates, by kind and name.
+    pub plugins: Vec<Used>,
     /// The file with every default filled in; running it gives the same run.
     pub resolved: String,
     /// What of `resolved` decides the numbers: no name of the experiment, no folder. Equal essences are equal runs.

@@ -95,7 +95,10 @@ macro_rules! plugin {
         }
 
         $crate::inventory::submit! {
-            $crate::registry::Entry::<dyn $crate::$kind>::of::<$name>(::core::env!("CARGO_PKG_NAME"))
+            $crate::registry::Entry::<dyn $crate::$kind>::of::<$name>(
+                ::core::env!("CARGO_PKG_NAME"),
+                ::core::env!("CARGO_PKG_VERSION"),
+            )
         }
     };
 }
@@ -171,7 +174,7 @@ mod tests {
 
     #[test]
     fn defaults_print_with_their_docs() {
-        let entry = Entry::<dyn Schedule>::of::<ManySorts>("here");
+        let entry = Entry::<dyn Schedule>::of::<ManySorts>("here", "1.2.3");
         assert_eq!(
             (entry.defaults)(),
             "many_sorts(
@@ -192,7 +195,7 @@ mod tests {
     ],
 )"
         );
-        let entry = Entry::<dyn Schedule>::of::<Nothing>("here");
+        let entry = Entry::<dyn Schedule>::of::<Nothing>("here", "1.2.3");
         assert_eq!((entry.defaults)(), "Nothing()");
     }
 }

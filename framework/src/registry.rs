@@ -7,6 +7,7 @@
 mod built;
 mod nested;
 mod reference;
+mod used;
 
 use std::{
     fmt,
@@ -26,6 +27,8 @@ pub use built::Built;
 pub use nested::Nested;
 pub use reference::parse;
 pub(crate) use reference::{build_at, no_plugins};
+pub use used::Used;
+pub(crate) use used::using;
 
 /// A kind of plugin, implemented for the trait objects `dyn Objective`, `dyn Metric` and so on.
 pub trait Kind: 'static {
@@ -147,6 +150,8 @@ pub struct Entry<K: Kind + ?Sized> {
     pub about: &'static str,
     /// The crate that registered it.
     pub origin: &'static str,
+    /// That crate's version.
+    pub version: &'static str,
     /// Name and documentation of each parameter.
     pub parameters: &'static [(&'static str, &'static str)],
     /// All parameters with their documentation and defaults, as RON that can be pasted.
@@ -155,12 +160,13 @@ pub struct Entry<K: Kind + ?Sized> {
 }
 
 impl<K: Kind + ?Sized> Entry<K> {
-    /// The entry of plugin `P`, registered by the crate named `origin`.
-    pub const fn of<P: Plugin<K>>(origin: &'static str) -> Self {
+    /// The entry of plugin `P`, registered by the crate named `origin` of this `version`.
+    pub const fn of<P: Plugin<K>>(origin: &'static str, version: &'static str) -> Self {
         Self {
             name: P::NAME,
             about: P::ABOUT,
             origin,
+            version,
             parameters: P::PARAMS,
             defaults: documented_defaults::<K, P>,
             build: built::build::<K, P>,
@@ -273,11 +279,13 @@ pub fn check<K: Kind + ?Sized>() -> Result<(), String> {
     {
         None => Ok(()),
         Some(pair) => Err(format!(
-            "two {}s are named `{}`: one from the crate {}, one from the crate {}",
+            "two {}s are named `{}`: one from the crate {} {}, one from the crate {} {}",
             K::LABEL,
             pair[0].name,
             pair[0].origin,
-            pair[1].origin
+            pair[0].version,
+            pair[1].origin,
+            pair[1].version
         )),
     }
 }

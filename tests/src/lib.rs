@@ -2,6 +2,8 @@
 
 pub mod bench;
 pub mod golden;
+pub mod library;
+pub mod outside;
 pub mod plugin;
 pub mod program;
 pub mod small;

@@ -501,6 +501,7 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
         name: "small".to_owned(),
         output: output.to_owned(),
         seed: shape.seed,
+        plugins: Vec::new(),
         stages: vec![
             evaluation("untrained", Weights::Untrained),
             Stage::Pretrain(training),

@@ -1,85 +1,15 @@
 //! Metrics in shared libraries: in C, C++ and Rust, and the broken ones.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use smallfry::{
     Metric,
+    dynamic::MetricLibrary,
     metric::Evaluation,
-    registry::{Built, Context, parse},
-    testing::Set,
+    registry::{Context, parse},
+    testing,
 };
-
-/// Where the sources lie.
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dynamic")
-}
-
-/// Compiles a source of the fixtures into `folder`; nothing where the system has no compiler for it.
-fn compile(folder: &Path, source: &str) -> Option<PathBuf> {
-    let path = sources().join(source);
-    let library = folder.join(format!("lib{}.so", source.replace('.', "_")));
-    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("../framework/metric-sdk/include");
-    let (compiler, standard) = match source.ends_with(".cpp") {
-        true => ("c++", "-std=c++17"),
-        false => ("cc", "-std=c99"),
-    };
-    let output = Command::new(compiler)
-        .args([standard, "-Wall", "-Wextra", "-shared", "-fPIC", "-I"])
-        .arg(include)
-        .arg(&path)
-        .arg("-o")
-        .arg(&library)
-        .arg("-lm")
-        .output();
-    let Ok(output) = output else {
-        eprintln!("left out: there is no `{compiler}` to compile {source} with");
-        return None;
-    };
-    let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{messages}");
-    assert!(
-        messages.is_empty(),
-        "{source} compiles without warnings: {messages}"
-    );
-    Some(library)
-}
-
-fn build(library: &Path, arguments: &str) -> Result<Built<dyn Metric>, String> {
-    let context = Context {
-        folder: library.parent().expect("it is a file"),
-    };
-    let name = library.file_name().expect("it is a file").to_string_lossy();
-    let text = format!("Dynamic(library: {name:?}{arguments})");
-    parse::<dyn Metric>(&context, &text).map_err(|errors| {
-        assert_eq!(errors.len(), 1);
-        errors[0].message.clone()
-    })
-}
-
-/// Two features of length 5 and 10.
-fn set(labels: Option<Vec<u32>>) -> Set {
-    Set {
-        values: vec![3.0, 4.0, 6.0, 8.0],
-        width: 2,
-        labels,
-    }
-}
-
-fn value(metric: &dyn Metric) -> Result<f64, String> {
-    let (train, test) = (set(None), set(Some(vec![7, 1])));
-    let evaluation = Evaluation {
-        train: Some(&train),
-        test: &test,
-        views: &[],
-        classes: &[],
-        seed: 0,
-    };
-    Ok(metric.evaluate(&evaluation)?[0].value)
-}
+use smallfry_tests::library::{compile, metric as build, rust_library, set, value};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("there is room for temporary files")
@@ -153,6 +83,114 @@ fn entries_of_a_later_version_are_read() {
 }
 
 #[test]
+fn entries_of_the_first_layout_are_read() {
+    let folder = folder();
+    let Some(library) = compile(folder.path(), "first.c") else {
+        return;
+    };
+    for name in ["Seven", "Again"] {
+        let metric = build(&library, &format!(", metric: {name:?}")).expect("it loads");
+        assert_eq!(value(&*metric.plugin), Ok(7.0));
+    }
+}
+
+/// What a metric gives for two features, their views, and two classes.
+fn with_views(metric: &dyn Metric) -> Result<f64, String> {
+    let (test, mut near, mut far) = (set(Some(vec![0, 1])), set(None), set(None));
+    near.values[0] += 1.0;
+    far.values[3] -= 3.0;
+    let evaluation = Evaluation {
+        train: None,
+        test: &test,
+        views: &[&near, &far],
+        classes: &["cat".to_owned(), "horse".to_owned()],
+        seed: 40,
+    };
+    Ok(metric.evaluate(&evaluation)?[0].value)
+}
+
+#[test]
+fn views_classes_and_seed_are_there_for_those_who_want_them() {
+    let folder = folder();
+    let Some(library) = compile(folder.path(), "views.c") else {
+        return;
+    };
+    // Squares of 1 and 3 over two views of two images; the seed and the length of `horse`.
+    for (name, expected) in [("ViewDistance", 2.5), ("Named", 45.0)] {
+        for library in [&library, &rust_library()] {
+            let metric = build(library, &format!(", metric: {name:?}")).expect("it loads");
+            assert_eq!(with_views(&*metric.plugin), Ok(expected), "{name}");
+        }
+    }
+    let metric = build(&library, ", metric: \"ViewDistance\"").expect("it loads");
+    assert_eq!(
+        value(&*metric.plugin),
+        Err("ViewDistance: needs views of the images".to_owned())
+    );
+}
+
+/// As a library of several files includes it.
+#[test]
+fn the_header_is_clean_in_both_languages() {
+    let folder = folder();
+    for name in ["header.c", "header.cpp"] {
+        let source = folder.path().join(name);
+        let text =
+            "#include \"smallfry_metric.h\"\n#include \"smallfry_metric.h\"\nint something;\n";
+        fs::write(&source, text).expect("the folder is ours");
+        compile(folder.path(), &source.to_string_lossy());
+    }
+}
+
+#[test]
+fn metrics_do_what_metrics_must() {
+    let folder = folder();
+    let Some(library) = compile(folder.path(), "good.c") else {
+        return;
+    };
+    let metric = build(&library, "").expect("it loads");
+    assert_eq!(
+        testing::metric_faults(&*metric.plugin),
+        Vec::<String>::new()
+    );
+    let metric = build(&rust_library(), ", metric: \"MeanNorm\"").expect("it loads");
+    assert_eq!(
+        testing::metric_faults(&*metric.plugin),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_library_stays_loaded() {
+    let folder = folder();
+    let Some(path) = compile(folder.path(), "good.c") else {
+        return;
+    };
+    let library = MetricLibrary::open(&path).expect("it loads");
+    let name = library.metrics()[0].name;
+    drop(library);
+    fs::remove_file(&path).expect("the folder is ours");
+    assert_eq!(name, "MeanNorm");
+}
+
+#[test]
+fn a_library_is_part_of_what_identifies_a_run() {
+    let folder = folder();
+    let Some(library) = compile(folder.path(), "good.c") else {
+        return;
+    };
+    let identity = |path: &Path| build(path, "").expect("it loads").identity();
+    let first = identity(&library).expect("it has one");
+    let hash = blake3::hash(&fs::read(&library).expect("it is there"));
+    assert_eq!(first, format!("library {hash}"));
+    let other = folder.path().join("libother.so");
+    let mut bytes = fs::read(&library).expect("it is there");
+    bytes.extend(b"more");
+    fs::write(&other, bytes).expect("the folder is ours");
+    assert_ne!(identity(&other), Some(first));
+}
+
+#[test]
 fn broken_libraries_are_refused() {
     let folder = folder();
     for (source, message) in [
@@ -193,6 +231,9 @@ fn other_files_are_refused() {
         let error = build(&path(name), "").expect_err("it is no library");
         assert!(error.contains("is no loadable library"), "{error}");
     }
+    fs::copy("/bin/ls", path("program")).expect("every Unix has it");
+    let error = build(&path("program"), "").expect_err("it is a program");
+    assert!(error.contains("is no loadable library"), "{error}");
     let error = build(&path("missing"), "").expect_err("it is missing");
     assert!(error.contains("cannot be opened: No such file"), "{error}");
     let context = Context {
@@ -202,25 +243,28 @@ fn other_files_are_refused() {
     assert_eq!(errors[0].message, "`library` of Dynamic: must be given");
 }
 
-/// The library of `fixtures/dynamic/rust.rs`, an example of this package, so `cargo test` has built it.
-fn rust_library() -> PathBuf {
-    let program = std::env::current_exe().expect("this test is a program");
-    let profile = program
-        .parent()
-        .and_then(Path::parent)
-        .expect("it lies in target/<profile>/deps");
-    profile.join("examples/librust_metrics.so")
+/// Every length is tried at which something else is missing: within the header, the table of segments, the segments.
+#[test]
+fn a_library_that_is_cut_short_is_refused() {
+    let folder = folder();
+    let Some(library) = compile(folder.path(), "good.c") else {
+        return;
+    };
+    let bytes = fs::read(&library).expect("it is there");
+    let cut = folder.path().join("libcut.so");
+    for part in 0..16 {
+        fs::write(&cut, &bytes[..bytes.len() * part / 32]).expect("the folder is ours");
+        let error = build(&cut, "").expect_err("its end is missing");
+        assert!(error.contains("is no loadable library"), "{part}: {error}");
+    }
+    fs::write(&cut, &bytes[..bytes.len() / 2]).expect("the folder is ours");
+    let error = build(&cut, "").expect_err("its end is missing");
+    assert!(error.contains("it is cut short"), "{error}");
 }
 
 #[test]
 fn metrics_in_rust() {
     let library = rust_library();
-    if !library.exists() {
-        panic!(
-            "{} is missing: run `cargo test` without picking targets, or `cargo build --examples` first",
-            library.display()
-        );
-    }
     let of = |name: &str| build(&library, &format!(", metric: {name:?}")).expect("it loads");
     assert_eq!(value(&*of("MeanNorm").plugin), Ok(7.5));
     let error = value(&*of("OutOfBounds").plugin).expect_err("it panics");

@@ -9,7 +9,12 @@
    `error->text`, at most `error->capacity` bytes with the NUL, and returns
    another number. Every pointer it is given is valid until it returns. It must
    not throw, longjmp, end the program, change what it is given or keep a
-   pointer. It may be called from several threads at once. */
+   pointer. It may be called from several threads at once.
+
+   Fields that are added at the end of `smallfry_metric` or
+   `smallfry_evaluation` do not change the version: the host looks at `size` of
+   the library before it reads a field of an entry, and a metric looks at `size`
+   of the evaluation before it reads a field that this header does not have. */
 #ifndef SMALLFRY_METRIC_H
 #define SMALLFRY_METRIC_H
 
@@ -49,6 +54,18 @@ typedef struct smallfry_error {
     size_t capacity;
 } smallfry_error;
 
+/* All that a metric may learn from. Texts are UTF-8. */
+typedef struct smallfry_evaluation {
+    size_t size;                      /* sizeof(smallfry_evaluation) of the host */
+    const smallfry_features *train;   /* NULL where the experiment names no such set */
+    const smallfry_features *test;
+    const smallfry_features *views;   /* further views of the images of `test`, row by row */
+    size_t view_count;                /* 0 where the set has one file for an image */
+    const char *const *classes;       /* names of the classes, by label */
+    size_t class_count;
+    uint64_t seed;                    /* of anything that is sampled */
+} smallfry_evaluation;
+
 /* One metric. Texts are UTF-8. */
 typedef struct smallfry_metric {
     const char *name;         /* its name in experiment files */
@@ -60,11 +77,17 @@ typedef struct smallfry_metric {
                         const smallfry_features *train,
                         const smallfry_features *test,
                         double *value, smallfry_error *error);
+    /* Called in place of `evaluate` unless it is NULL. A host that does not know
+       it calls `evaluate`, which must be there too and may refuse. */
+    int32_t (*evaluate_all)(const smallfry_param *params, size_t param_count,
+                            const smallfry_evaluation *evaluation,
+                            double *value, smallfry_error *error);
 } smallfry_metric;
 
 typedef struct smallfry_library {
     uint32_t abi;  /* SMALLFRY_METRIC_ABI */
-    uint32_t size; /* sizeof(smallfry_metric), the distance between entries */
+    uint32_t size; /* sizeof(smallfry_metric), the distance between entries; at
+                      least up to and with `evaluate` */
     size_t count;
     const smallfry_metric *metrics;
 } smallfry_library;

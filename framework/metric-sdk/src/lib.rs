@@ -28,6 +28,7 @@
 pub mod raw;
 
 use std::{
+    borrow::Cow,
     ffi::CStr,
     panic::{AssertUnwindSafe, catch_unwind},
     slice,
@@ -56,6 +57,63 @@ pub trait Metric {
         train: Option<Features<'_>>,
         test: Features<'_>,
     ) -> Result<f64, String>;
+
+    /// Whether [`evaluate_all`](Self::evaluate_all) is called in place of [`evaluate`](Self::evaluate); programs built
+    /// before it was added call `evaluate` all the same.
+    const TAKES_ALL: bool = false;
+
+    /// Computes the value from everything there is: further views of the images, names of the classes, a seed.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    fn evaluate_all(params: Params<'_>, evaluation: &Evaluation<'_>) -> Result<f64, String> {
+        Self::evaluate(params, evaluation.train, evaluation.test)
+    }
+}
+
+/// All that a metric may learn from.
+#[derive(Clone, Debug)]
+pub struct Evaluation<'a> {
+    /// Features to learn from, where the experiment names such a set.
+    pub train: Option<Features<'a>>,
+    /// Features to judge.
+    pub test: Features<'a>,
+    /// Features of further views of the images of `test`, row by row; none where the set has one file for an image.
+    pub views: Vec<Features<'a>>,
+    /// Names of the classes, by label.
+    pub classes: Vec<Cow<'a, str>>,
+    /// Seed of anything that is sampled.
+    pub seed: u64,
+}
+
+impl Evaluation<'_> {
+    /// # Safety
+    /// `raw` follows the contract of the header for the duration of `'a`, of the result.
+    unsafe fn from_raw<'a>(raw: &'a raw::Evaluation) -> Evaluation<'a> {
+        let views = match raw.view_count {
+            0 => &[],
+            // SAFETY: the header promises `view_count` sets.
+            count => unsafe { slice::from_raw_parts(raw.views, count) },
+        };
+        let classes = match raw.class_count {
+            0 => &[],
+            // SAFETY: the header promises `class_count` names.
+            count => unsafe { slice::from_raw_parts(raw.classes, count) },
+        };
+        // SAFETY: the header promises features everywhere, and a final NUL in each name.
+        unsafe {
+            Evaluation {
+                train: raw.train.as_ref().map(|train| Features::from_raw(train)),
+                test: Features::from_raw(&*raw.test),
+                views: views.iter().map(|view| Features::from_raw(view)).collect(),
+                classes: classes
+                    .iter()
+                    .map(|name| CStr::from_ptr(*name).to_string_lossy())
+                    .collect(),
+                seed: raw.seed,
+            }
+        }
+    }
 }
 
 /// The features of a data set, one row per image.
@@ -101,7 +159,17 @@ impl<'a> Features<'a> {
 #[derive(Clone, Copy)]
 pub struct Params<'a>(&'a [raw::Param]);
 
-impl Params<'_> {
+impl<'a> Params<'a> {
+    /// # Safety
+    /// `count` parameters lie at `first`, for `'a`.
+    unsafe fn from_raw(first: *const raw::Param, count: usize) -> Self {
+        Self(match count {
+            0 => &[],
+            // SAFETY: as the caller promises.
+            _ => unsafe { slice::from_raw_parts(first, count) },
+        })
+    }
+
     /// Reads the named numbers, each with its default.
     ///
     /// # Errors
@@ -129,6 +197,11 @@ pub const fn entry<M: Metric>() -> raw::Metric {
         unit: M::UNIT.as_ptr(),
         higher_is_better: M::HIGHER_IS_BETTER as i32,
         evaluate: Some(evaluate::<M>),
+        evaluate_all: if M::TAKES_ALL {
+            Some(evaluate_all::<M>)
+        } else {
+            None
+        },
     }
 }
 
@@ -144,22 +217,59 @@ unsafe extern "C" fn evaluate<M: Metric>(
     value: *mut f64,
     error: *mut raw::Error,
 ) -> i32 {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let params = match param_count {
-            0 => &[],
-            // SAFETY: the header promises `param_count` parameters.
-            _ => unsafe { slice::from_raw_parts(params, param_count) },
-        };
+    let compute = || {
         // SAFETY: `train` is null or features, `test` is features, both valid for this call.
         let (train, test) = unsafe {
             let train = train.as_ref().map(|train| Features::from_raw(train));
             (train, Features::from_raw(&*test))
         };
-        M::evaluate(Params(params), train, test)
-    }));
-    let message = match outcome {
+        // SAFETY: the header promises `param_count` parameters.
+        M::evaluate(
+            unsafe { Params::from_raw(params, param_count) },
+            train,
+            test,
+        )
+    };
+    // SAFETY: the header promises room for the value, and an error with the room that it states.
+    unsafe { answer(compute, value, error) }
+}
+
+/// The C function of a metric that takes everything.
+///
+/// # Safety
+/// The caller follows the contract of the header.
+unsafe extern "C" fn evaluate_all<M: Metric>(
+    params: *const raw::Param,
+    param_count: usize,
+    evaluation: *const raw::Evaluation,
+    value: *mut f64,
+    error: *mut raw::Error,
+) -> i32 {
+    let compute = || {
+        // SAFETY: an evaluation that is valid for this call; every host that calls this function has all of its fields.
+        let evaluation = unsafe { Evaluation::from_raw(&*evaluation) };
+        // SAFETY: the header promises `param_count` parameters.
+        M::evaluate_all(
+            unsafe { Params::from_raw(params, param_count) },
+            &evaluation,
+        )
+    };
+    // SAFETY: the header promises room for the value, and an error with the room that it states.
+    unsafe { answer(compute, value, error) }
+}
+
+/// Runs a metric and hands over what it gives; a panic is an error.
+///
+/// # Safety
+/// There is room at `value`, and as much as `error` states at `error`.
+unsafe fn answer(
+    compute: impl FnOnce() -> Result<f64, String>,
+    value: *mut f64,
+    error: *mut raw::Error,
+) -> i32 {
+    let message = match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(Ok(result)) => {
-            // SAFETY: the header promises room for the value.
+            // SAFETY: the caller promises room for the value.
             unsafe { value.write(result) };
             return 0;
         }
@@ -172,7 +282,7 @@ unsafe extern "C" fn evaluate<M: Metric>(
             format!("panicked: {}", text.unwrap_or("no message"))
         }
     };
-    // SAFETY: the header promises an error with the room that it states.
+    // SAFETY: the caller promises an error with the room that it states.
     unsafe { (*error).write(&message) };
     1
 }

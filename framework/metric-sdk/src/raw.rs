@@ -49,6 +49,36 @@ pub type Evaluate = unsafe extern "C" fn(
     error: *mut Error,
 ) -> i32;
 
+/// All that a metric may learn from.
+#[repr(C)]
+pub struct Evaluation {
+    /// Bytes of this struct in the host: fields beyond it are not there.
+    pub size: usize,
+    /// Features to learn from, or null.
+    pub train: *const Features,
+    /// Features to judge.
+    pub test: *const Features,
+    /// `view_count` sets of features of further views of the images of `test`.
+    pub views: *const Features,
+    /// Number of further views.
+    pub view_count: usize,
+    /// `class_count` names with a final NUL, by label.
+    pub classes: *const *const c_char,
+    /// Number of classes.
+    pub class_count: usize,
+    /// Seed of anything that is sampled.
+    pub seed: u64,
+}
+
+/// The function of a metric that is given everything.
+pub type EvaluateAll = unsafe extern "C" fn(
+    params: *const Param,
+    param_count: usize,
+    evaluation: *const Evaluation,
+    value: *mut f64,
+    error: *mut Error,
+) -> i32;
+
 /// One metric.
 #[repr(C)]
 pub struct Metric {
@@ -62,14 +92,20 @@ pub struct Metric {
     pub higher_is_better: i32,
     /// The function; null in a broken library.
     pub evaluate: Option<Evaluate>,
+    /// The function that is called in place of `evaluate`, where there is one. Entries of libraries built before it was
+    /// added end in front of it.
+    pub evaluate_all: Option<EvaluateAll>,
 }
+
+/// Bytes of the shortest entry of this version: up to and with `evaluate`.
+pub const SHORTEST: usize = std::mem::offset_of!(Metric, evaluate_all);
 
 /// The table of a library.
 #[repr(C)]
 pub struct Library {
     /// [`ABI`].
     pub abi: u32,
-    /// The distance between entries, in bytes: at least that of [`Metric`].
+    /// The distance between entries, in bytes: at least [`SHORTEST`].
     pub size: u32,
     /// Number of entries.
     pub count: usize,
@@ -83,4 +119,5 @@ unsafe impl Sync for Metric {}
 unsafe impl Sync for Library {}
 
 const _: () = assert!(size_of::<Library>() == 8 + 2 * size_of::<usize>());
-const _: () = assert!(size_of::<Metric>() == 5 * size_of::<usize>());
+const _: () = assert!(size_of::<Metric>() == 6 * size_of::<usize>());
+const _: () = assert!(SHORTEST == 5 * size_of::<usize>());

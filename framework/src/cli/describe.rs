@@ -37,11 +37,12 @@ fn names<K: Kind + ?Sized>() -> Vec<&'static str> {
 fn text<K: Kind + ?Sized>(name: &str) -> Option<String> {
     let entry = find::<K>(name)?;
     let mut text = format!(
-        "{}: {}\n{} from the crate {}\n",
+        "{}: {}\n{} from the crate {} {}\n",
         entry.name,
         entry.about,
         one(K::LABEL),
-        entry.origin
+        entry.origin,
+        entry.version
     );
     let facts = facts(name);
     if !facts.is_empty() {

@@ -57,6 +57,7 @@ struct Plugin {
     about: &'static str,
     #[serde(rename = "crate")]
     origin: &'static str,
+    version: &'static str,
     defaults: String,
 }
 
@@ -66,6 +67,7 @@ fn collect<K: Kind + ?Sized>() -> Plugins {
         name: entry.name,
         about: entry.about,
         origin: entry.origin,
+        version: entry.version,
         defaults: (entry.defaults)(),
     });
     Plugins {
@@ -87,10 +89,11 @@ impl Plugins {
                 name,
                 about,
                 origin,
+                version,
                 defaults,
                 ..
             } = plugin;
-            let _ = writeln!(text, "  {name:<width$} {about} [{origin}]");
+            let _ = writeln!(text, "  {name:<width$} {about} [{origin} {version}]");
             if verbose {
                 for line in defaults.lines() {
                     let _ = writeln!(text, "      {line}");

@@ -1,22 +1,20 @@
-//! Loads a library and calls its metrics.
+//! Loads a library and reads its table.
+//!
+//! Nothing of a table is believed before it is checked: first the version, which says what the rest means, then the size
+//! of an entry, which says which fields there are.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
-    ffi::{CStr, CString, c_char},
+    ffi::{CStr, c_char},
     fmt, fs, io,
-    mem::ManuallyDrop,
+    mem::{ManuallyDrop, offset_of},
     path::Path,
-    ptr,
 };
 
 use libloading::Library;
 use smallfry_metric_sdk::raw;
 
-use super::Table;
-
-/// Bytes of room for a library's error message.
-const MESSAGE: usize = 512;
+use super::{Description, elf};
 
 /// More metrics than any library has: a larger count is damage.
 const MOST: usize = 10_000;
@@ -26,6 +24,11 @@ const MOST: usize = 10_000;
 pub enum LoadError {
     /// It cannot be found or read.
     Path(io::Error),
+    /// Its end is missing.
+    Cut {
+        /// Bytes that its headers promise.
+        promised: u64,
+    },
     /// The system's loader refuses it.
     Open(libloading::Error),
     /// It has not the interface's symbol.
@@ -58,6 +61,10 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(error) => write!(f, "cannot be opened: {error}"),
+            Self::Cut { promised } => write!(
+                f,
+                "is no loadable library: it is cut short, its headers promise {promised} bytes"
+            ),
             Self::Open(error) => match error.source() {
                 Some(source) => write!(f, "is no loadable library: {source}"),
                 None => write!(f, "is no loadable library: {error}"),
@@ -98,7 +105,8 @@ pub struct DynamicMetric {
     pub unit: &'static str,
     /// Whether more is better.
     pub higher_is_better: bool,
-    evaluate: raw::Evaluate,
+    pub(super) evaluate: raw::Evaluate,
+    pub(super) evaluate_all: Option<raw::EvaluateAll>,
 }
 
 impl MetricLibrary {
@@ -109,6 +117,9 @@ impl MetricLibrary {
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         // An absolute path, or the system's library folders would be searched.
         let path = fs::canonicalize(path).map_err(LoadError::Path)?;
+        if let Some(promised) = elf::missing_end(&path).map_err(LoadError::Path)? {
+            return Err(LoadError::Cut { promised });
+        }
         // SAFETY: the user named the file as code to run.
         let library = ManuallyDrop::new(unsafe { open(&path) }.map_err(LoadError::Open)?);
         // SAFETY: the header fixes the type of what the symbol names; its first two fields are the same in all
@@ -120,7 +131,7 @@ impl MetricLibrary {
         if table.abi != raw::ABI {
             return Err(LoadError::Abi { found: table.abi });
         }
-        if (table.size as usize) < size_of::<raw::Metric>()
+        if (table.size as usize) < raw::SHORTEST
             || !(table.size as usize).is_multiple_of(align_of::<raw::Metric>())
         {
             return Err(LoadError::Size { found: table.size });
@@ -166,10 +177,26 @@ unsafe fn open(path: &Path) -> Result<Library, libloading::Error> {
 /// `table` is a checked table of this version, and `index` is below its count.
 unsafe fn entry(table: &'static raw::Library, index: usize) -> Result<DynamicMetric, LoadError> {
     let fault = |fault| LoadError::Entry { index, fault };
-    // SAFETY: entries lie `size` bytes apart, and each is at least as long as this version's.
+    // SAFETY: entries lie `size` bytes apart, so this one starts within the table.
     let metric = unsafe {
         let start = table.metrics.byte_add(index * table.size as usize);
-        &*start.cast::<raw::Metric>()
+        start.cast::<raw::Metric>()
+    };
+    // SAFETY: each of these fields lies within the shortest entry, and the entry is never changed or freed.
+    let (name, about, unit, higher_is_better, evaluate) = unsafe {
+        (
+            (*metric).name,
+            (*metric).about,
+            (*metric).unit,
+            (*metric).higher_is_better,
+            (*metric).evaluate,
+        )
+    };
+    let whole = offset_of!(raw::Metric, evaluate_all) + size_of::<Option<raw::EvaluateAll>>();
+    let evaluate_all = match table.size as usize >= whole {
+        // SAFETY: the entry is long enough to have the field.
+        true => unsafe { (*metric).evaluate_all },
+        false => None,
     };
     let text = |pointer: *const c_char, missing| {
         if pointer.is_null() {
@@ -180,76 +207,23 @@ unsafe fn entry(table: &'static raw::Library, index: usize) -> Result<DynamicMet
         text.to_str().map_err(|_| fault("its text is not UTF-8"))
     };
     Ok(DynamicMetric {
-        name: text(metric.name, "it has no name")?,
-        about: text(metric.about, "it has no description")?,
-        unit: text(metric.unit, "it has no unit, not even an empty one")?,
-        higher_is_better: metric.higher_is_better != 0,
-        evaluate: metric.evaluate.ok_or_else(|| fault("it has no function"))?,
+        name: text(name, "it has no name")?,
+        about: text(about, "it has no description")?,
+        unit: text(unit, "it has no unit, not even an empty one")?,
+        higher_is_better: higher_is_better != 0,
+        evaluate: evaluate.ok_or_else(|| fault("it has no function"))?,
+        evaluate_all,
     })
 }
 
 impl DynamicMetric {
-    /// Calls the metric.
-    ///
-    /// # Errors
-    /// The library's own message.
-    pub fn evaluate(
-        &self,
-        params: &BTreeMap<String, f64>,
-        train: Option<&Table>,
-        test: &Table,
-    ) -> Result<f64, String> {
-        let names: Vec<_> = params
-            .keys()
-            .map(|name| CString::new(name.as_str()).map_err(|error| error.to_string()))
-            .collect::<Result<_, _>>()?;
-        let params: Vec<_> = names
-            .iter()
-            .zip(params.values())
-            .map(|(name, &value)| raw::Param {
-                name: name.as_ptr(),
-                value,
-            })
-            .collect();
-        let mut text = [0u8; MESSAGE];
-        let mut error = raw::Error {
-            text: text.as_mut_ptr().cast(),
-            capacity: text.len(),
-        };
-        let mut value = f64::NAN;
-        let train = train.map(raw_features);
-        // SAFETY: every pointer is valid for the call, and the library promised this version of the interface.
-        let code = unsafe {
-            (self.evaluate)(
-                params.as_ptr(),
-                params.len(),
-                train.as_ref().map_or(ptr::null(), ptr::from_ref),
-                &raw_features(test),
-                &mut value,
-                &mut error,
-            )
-        };
-        if code == 0 {
-            return Ok(value);
+    /// What its table says of it.
+    pub fn describe(&self) -> Description {
+        Description {
+            name: self.name.to_owned(),
+            about: self.about.to_owned(),
+            unit: self.unit.to_owned(),
+            higher_is_better: self.higher_is_better,
         }
-        let message = CStr::from_bytes_until_nul(&text).unwrap_or_default();
-        Err(match message.to_string_lossy() {
-            message if message.is_empty() => {
-                format!("{} failed with code {code} and no message", self.name)
-            }
-            message => format!("{}: {message}", self.name),
-        })
-    }
-}
-
-fn raw_features(table: &Table) -> raw::Features {
-    raw::Features {
-        rows: table.values.len().checked_div(table.columns).unwrap_or(0),
-        columns: table.columns,
-        values: table.values.as_ptr(),
-        labels: table
-            .labels
-            .as_ref()
-            .map_or(ptr::null(), |labels| labels.as_ptr()),
     }
 }

@@ -327,7 +327,7 @@ mod tests {
             "Product(\n    first: Level(at: 2.0),\n    others: [\n        Level(at: 2.0),\n        Level(at: 3.0),\n    \
              ],\n    perhaps: None,\n    times: None,\n)"
         );
-        let defaults = (Entry::<dyn Schedule>::of::<Product>("here").defaults)();
+        let defaults = (Entry::<dyn Schedule>::of::<Product>("here", "1.2.3").defaults)();
         assert!(
             defaults.contains("    /// One.\n    first: Level(at: 2.0),\n"),
             "{defaults}"

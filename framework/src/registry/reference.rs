@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Built, Context, Kind, entries, find, kind_of, one};
+use super::{Built, Context, Kind, entries, find, kind_of, one, used};
 use crate::{
     diagnostic::Diagnostic,
     source::{Source, explain::suggest, syntax::Value},
@@ -37,7 +37,7 @@ pub(crate) fn build_at<K: Kind + ?Sized>(
     };
     let word = source.slice(name);
     match find::<K>(word) {
-        Some(entry) => (entry.build)(context, source, &value),
+        Some(entry) => (entry.build)(context, source, &value).inspect(|_| used::note(entry)),
         None => Err(vec![unknown::<K>(source, name, word)]),
     }
 }

@@ -71,6 +71,9 @@ pub fn evaluate(
     field(&mut text, "resize", &format!("{:?}", stage.resize));
     for metric in &stage.metrics {
         field(&mut text, "metric", &metric.resolved);
+        if let Some(identity) = metric.identity() {
+            field(&mut text, "by", &identity);
+        }
     }
     text
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
-use crate::plan::Plan;
+use crate::{plan::Plan, registry::Used};
 
 /// The contents of `receipt.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,6 +22,8 @@ pub struct Receipt {
     pub version: &'static str,
     /// Whether the program was built with optimisation, and for which system.
     pub build: String,
+    /// The plugins in use, with crate and version.
+    pub plugins: Vec<Used>,
     /// The plan's seed.
     pub seed: u64,
     /// Hash of the resolved experiment file.
@@ -89,6 +91,7 @@ impl Receipt {
                     "release"
                 }
             ),
+            plugins: plan.plugins.clone(),
             seed: plan.seed,
             resolved_hash: super::fingerprint::hash(&plan.resolved),
             stages: Vec::new(),
