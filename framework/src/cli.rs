@@ -16,6 +16,7 @@ mod list;
 mod new_plugin;
 mod replay;
 mod run;
+mod verify;
 mod verify_resume;
 
 use std::{
@@ -122,6 +123,8 @@ enum Verb {
         /// The run's folder, such as `runs/quickstart`
         folder: PathBuf,
     },
+    /// Compare a folder of static views with its record, file by file
+    Verify(verify::Arguments),
     /// Kill runs of an experiment at random moments, and see that they come to the same
     VerifyResume(verify_resume::Arguments),
     /// Tell the flags of the reference's programs that an experiment corresponds to, and what they leave unsaid
@@ -273,6 +276,7 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
         } => new_plugin::new_plugin(&name, folder.as_deref(), sources.as_deref()),
         Verb::Convert(arguments) => convert::convert(arguments),
         Verb::Replay { folder } => replay::replay(&folder),
+        Verb::Verify(arguments) => verify::verify(arguments),
         Verb::VerifyResume(arguments) => verify_resume::verify_resume(&arguments),
         Verb::Flags { experiment } => foreign::flags(&experiment, programs),
         Verb::Compare { folders, json } => compare::compare(&folders, json),

@@ -393,11 +393,10 @@ impl Check {
             planned.map_err(|error| self.errors.push(error)).ok()
         });
         let mut lines = vec![("data", describe_set(&stage.data.line, data.as_deref()))];
-        lines.extend(
-            planned
-                .as_deref()
-                .map(|set| ("views", describe_set(&stage.name, Some(set)))),
-        );
+        let planned = planned.map(|(set, about)| {
+            lines.extend(about);
+            set
+        });
         self.sets.insert(Images::of_stage(&stage.name), planned);
         Facts {
             stage: stage.name.clone(),

@@ -13,6 +13,7 @@ mod pictures;
 mod probe;
 mod scores;
 pub(crate) mod text;
+mod views;
 
 use std::{
     fs,
@@ -41,6 +42,8 @@ struct Material {
     samples: Vec<(String, Vec<Row>)>,
     /// Figures of each stage of a map: what they show, and where they are.
     maps: Vec<(String, Vec<(&'static str, String)>)>,
+    /// Sections of the stages of views.
+    views: Vec<String>,
     configuration: String,
     receipt: String,
 }
@@ -93,7 +96,9 @@ impl Material {
                 maps.push((result.stage.clone(), map::read(folder, &result.stage)?));
             }
         }
+        let views = views::sections(&results, folder);
         Ok(Self {
+            views,
             name: results.experiment.clone(),
             results,
             log,
@@ -130,6 +135,7 @@ impl Material {
                 sections.push(map::section(stage, outcome, figures));
             }
         }
+        sections.extend(self.views.iter().cloned());
         sections.push(page::unreadable(&self.unreadable()));
         sections.push(page::files(&self.configuration, &self.receipt));
         page::page(&self.name, &sections.concat())

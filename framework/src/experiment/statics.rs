@@ -2,7 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Stages, fields::Reader, layout};
+use serde::Deserialize;
+use smallfry_data::statics::Mode;
+
+use super::{
+    Stages,
+    fields::{Fields, Reader},
+    layout,
+};
 use crate::plan::{Stage, Views};
 
 /// Images of each class that the reference takes unless told otherwise (`sample-augs`, `--images-per-class`).
@@ -14,6 +21,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let site = fields.site();
     let name = fields.name("views");
     let data = fields.plugin("data");
+    let mode = mode(&mut fields);
     let per_class = fields.count("per_class", Some(PER_CLASS), "50");
     let folder = fields
         .optional::<Option<PathBuf>>("folder", "\"views\"")
@@ -22,6 +30,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let stage = Views {
         name,
         data: data?,
+        mode,
         per_class,
         folder: folder.map(|folder| reader.folder.join(folder)),
         site,
@@ -29,10 +38,40 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let mut lines = vec![
         ("name", layout::quoted(&stage.name)),
         ("data", stage.data.resolved.clone()),
+        ("mode", format!("{:?}", stage.mode)),
         ("per_class", stage.per_class.to_string()),
     ];
     if let Some(folder) = &stage.folder {
         lines.push(("folder", layout::quoted(&folder.to_string_lossy())));
     }
     Some((Stage::Views(stage), layout::block("Views", &lines)))
+}
+
+/// The mode; that of MoCo v2 where none is given, as in the reference.
+fn mode(fields: &mut Fields<'_>) -> Mode {
+    /// The modes as they are written.
+    #[derive(Deserialize)]
+    #[serde(rename = "mode")]
+    enum Written {
+        MoCo,
+        NoInter,
+        SuperHard,
+        Hard,
+        Easy,
+        Contain,
+    }
+
+    match fields.optional("mode", "MoCo") {
+        None | Some(Written::MoCo) => Mode::MoCo,
+        Some(Written::NoInter) => Mode::NoInter,
+        Some(Written::SuperHard) => Mode::SuperHard,
+        Some(Written::Hard) => Mode::Hard,
+        Some(Written::Easy) => Mode::Easy,
+        Some(Written::Contain) => {
+            let reason = "the reference names `contain`, but says nowhere what it is";
+            fields.refuse("mode", reason).help =
+                Some("give `MoCo`, `NoInter`, `SuperHard`, `Hard` or `Easy`".to_owned());
+            Mode::MoCo
+        }
+    }
 }

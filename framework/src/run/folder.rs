@@ -26,12 +26,13 @@ const FILES: [&str; 7] = [
     "receipt.json",
     "report.html",
 ];
-const FOLDERS: [&str; 5] = [
+const FOLDERS: [&str; 6] = [
     "checkpoints",
     crate::events::FOLDER,
     "failure",
     crate::map::FOLDER,
     "samples",
+    "views",
 ];
 
 /// A locked run folder.
