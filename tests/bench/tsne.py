@@ -7,7 +7,8 @@
 The Python needs numpy, with --opentsne openTSNE too. NumPy takes minutes for the thousand iterations of the paper, so both
 sides take --steps of them, and what a thousand would take is worked out; --whole takes all. Points are clusters with noise,
 or with --images the pixels of Fashion-MNIST. With --opentsne both take 750 iterations, and the share of each point's ten nearest
-neighbours on the map that are among its ten nearest in the data tells how good the maps are.
+neighbours on the map that are among its ten nearest in the data tells how good the maps are. Times are by the clock; the
+seconds of processors, of all threads together, tell more on a machine that is busy otherwise.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import gzip
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import tempfile
 import time
@@ -24,6 +26,12 @@ import numpy as np
 
 ITERATIONS = 1000
 COMPONENTS = 50
+
+
+def processors() -> float:
+    """Seconds of processors that this process and those it waited for have taken."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def features(options: argparse.Namespace) -> np.ndarray:
@@ -119,14 +127,18 @@ def own_map(rows: np.ndarray, arguments: list[str], threads: int) -> tuple[dict,
 def against_numpy(rows: np.ndarray, options: argparse.Namespace) -> None:
     steps = ITERATIONS if options.whole else options.steps
     for _ in range(options.rounds):
+        begin = processors()
         setup, stepping, divergence = numpy_map(rows, steps)
+        middle = processors()
         own, _ = own_map(rows, ["--algorithm", "exact", "--iterations", str(steps)], options.threads)
+        shares = (middle - begin) / (processors() - middle)
         whole = setup + stepping * ITERATIONS / steps
         own_whole = own["setup"] + own["steps"] * ITERATIONS / steps
         print(
             f"{len(rows)} points, {steps} steps: NumPy {setup:.2f} + {stepping:.2f} s (divergence {divergence:.3f}), "
             f"smallfry {own['setup']:.2f} + {own['steps']:.2f} s ({own['divergence']:.3f}); "
-            f"{ITERATIONS} steps: {whole:.1f} s against {own_whole:.1f} s, {whole / own_whole:.1f} times"
+            f"{ITERATIONS} steps: {whole:.1f} s against {own_whole:.1f} s, {whole / own_whole:.1f} times; "
+            f"processors {middle - begin:.1f} s against {processors() - middle:.1f} s, {shares:.1f} times"
         )
 
 
@@ -144,19 +156,23 @@ def against_opentsne(rows: np.ndarray, options: argparse.Namespace) -> None:
     import openTSNE
 
     for _ in range(options.rounds):
+        first = processors()
         begin = time.perf_counter()
         reduced = principal(rows)
         peer = openTSNE.TSNE(n_jobs=options.threads, random_state=0).fit(reduced)
         peer_time = time.perf_counter() - begin
+        middle = processors()
         begin = time.perf_counter()
         arguments = ["--algorithm", "tree", "--initial", "principal", "--iterations", "750"]
         own, places = own_map(rows, arguments, options.threads)
         own_time = time.perf_counter() - begin
+        last = processors()
         print(
             f"{len(rows)} points: openTSNE {peer_time:.1f} s (divergence {peer.kl_divergence:.3f}, "
             f"keeps {kept(reduced, np.asarray(peer)):.3f}), smallfry {own_time:.1f} s "
             f"({own['setup']:.1f} + {own['steps']:.1f}; {own['divergence']:.3f}, keeps {kept(reduced, places):.3f}); "
-            f"{peer_time / own_time:.2f} times"
+            f"{peer_time / own_time:.2f} times; processors {middle - first:.1f} s against {last - middle:.1f} s, "
+            f"{(middle - first) / (last - middle):.2f} times"
         )
 
 

@@ -4,6 +4,10 @@
 //! of neighbours that count; p(j|i) ∝ exp(−β_i·d_ij²). A pair's p is the mean of both views over the number of points, so all
 //! pairs sum to one. The search for β is the reference's: start at 1, double or halve until bracketed, then bisect.
 
+use smallfry_nn::kernel::Level;
+
+use super::kernel;
+
 /// Steps of the search for a precision.
 const TRIES: usize = 50;
 
@@ -59,13 +63,8 @@ impl View {
 
     /// Sets the sum for the precision; the entropy of the view.
     fn look(&mut self, distances: &[f64]) -> f64 {
-        let (mut sum, mut moment) = (0.0, 0.0);
-        for &distance in distances {
-            let distance = distance - self.nearest;
-            let near = (-self.precision * distance).exp();
-            sum += near;
-            moment += distance * near;
-        }
+        let level = Level::current();
+        let (sum, moment) = kernel::gaussian(level, distances, self.nearest, self.precision);
         self.sum = sum;
         sum.ln() + self.precision * moment / sum
     }

@@ -2,7 +2,8 @@
 //!
 //! With d = the difference of two places and n = 1 / (1 + |d|²), a point is pulled by the sum of w·n·d and pushed by the sum
 //! of m·n²·d; the sum of m·n is its part of the normalisation. Single precision, sixteen partial sums at most; the point
-//! itself takes part with d = 0 and n = 1, which its caller subtracts.
+//! itself takes part with d = 0 and n = 1, which its caller subtracts. [`gaussian`] is the work of the perplexity search, in
+//! double precision, as its tolerance asks for.
 //!
 //! Lists are padded to a multiple of [`PAD`] with points of weight zero at [`FAR`], so that no vector is cut.
 
@@ -142,11 +143,123 @@ fn sum<S: Simd>(s: S, v: S::Vector) -> f32 {
     lanes[0]
 }
 
+/// The sum of exp(−precision · (d − nearest)) over `distances` d, and that of (d − nearest) times it.
+pub(super) fn gaussian(
+    level: Level,
+    distances: &[f64],
+    nearest: f64,
+    precision: f64,
+) -> (f64, f64) {
+    // SAFETY: the kernel takes no pointer.
+    unsafe {
+        level.run(Gaussian {
+            distances,
+            nearest,
+            precision,
+        })
+    }
+}
+
+/// Partial sums of [`Gaussian`].
+const SUMS: usize = 8;
+
+struct Gaussian<'a> {
+    distances: &'a [f64],
+    nearest: f64,
+    precision: f64,
+}
+
+impl Kernel for Gaussian<'_> {
+    type Output = (f64, f64);
+
+    /// Plain code on doubles, which the compiler turns into vectors of the level. It has no fused operations, so all
+    /// levels give the same bits.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, _: S) -> (f64, f64) {
+        let (mut sums, mut moments) = ([0.0; SUMS], [0.0; SUMS]);
+        let mut add = |i: usize, distance: f64| {
+            let distance = distance - self.nearest;
+            let near = exp(-self.precision * distance);
+            sums[i] += near;
+            moments[i] += distance * near;
+        };
+        let groups = self.distances.chunks_exact(SUMS);
+        let rest = groups.remainder();
+        for group in groups {
+            for i in 0..SUMS {
+                add(i, group[i]);
+            }
+        }
+        for (i, &distance) in rest.iter().enumerate() {
+            add(i, distance);
+        }
+        (sums.iter().sum(), moments.iter().sum())
+    }
+}
+
+/// e to the power of `x`, at most 0, to some 10⁻¹⁶ relative; 10⁻³⁰⁴ for what is less than that.
+#[inline(always)]
+fn exp(x: f64) -> f64 {
+    /// Adding it leaves the nearest integer in the last bits.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    /// ln 2 in two parts, of which the first has so few bits that its multiples are exact.
+    const LN_2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
+    let x = x.max(-700.0);
+    let rounded = x * std::f64::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = (x - n * LN_2[0]) - n * LN_2[1];
+    // Taylor's series: |r| is at most half of ln 2.
+    let mut p = 1.0 / 6_227_020_800.0;
+    for factorial in [
+        479_001_600.0,
+        39_916_800.0,
+        3_628_800.0,
+        362_880.0,
+        40_320.0,
+        5_040.0,
+        720.0,
+        120.0,
+        24.0,
+        6.0,
+        2.0,
+        1.0,
+        1.0,
+    ] {
+        p = p * r + 1.0 / factorial;
+    }
+    // n goes into the exponent.
+    f64::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 52))
+}
+
 #[cfg(test)]
 mod tests {
     use smallfry_data::random::Random;
 
     use super::*;
+
+    #[test]
+    fn the_exponential_is_exact_to_double_precision() {
+        for i in 0..200_000 {
+            let x = -f64::from(i) * 0.003_497;
+            let (found, expected) = (exp(x), x.exp());
+            assert!((found - expected).abs() <= 5e-16 * expected, "{x}: {found}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1e9) < 1e-300 && exp(f64::NEG_INFINITY) < 1e-300);
+    }
+
+    #[test]
+    fn sums_of_a_gaussian_are_the_same_on_every_level() {
+        let mut random = Random::new(&[2]);
+        let distances: Vec<f64> = (0..203).map(|_| 0.25 + 4.0 * random.unit()).collect();
+        let near = |d: &f64| (-3.0 * (d - 0.25)).exp();
+        let sum: f64 = distances.iter().map(near).sum();
+        let moment: f64 = distances.iter().map(|d| (d - 0.25) * near(d)).sum();
+        let mut all = Level::available().map(|level| gaussian(level, &distances, 0.25, 3.0));
+        let first = all.next().unwrap();
+        assert!((first.0 / sum - 1.0).abs() < 1e-14 && (first.1 / moment - 1.0).abs() < 1e-14);
+        assert!(all.all(|found| found == first));
+    }
 
     #[test]
     fn every_level_agrees_with_double_precision() {
