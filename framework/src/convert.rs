@@ -4,6 +4,7 @@
 //! goes into the names of a library, or into an ONNX model. What a target cannot take is named in the report, never
 //! dropped in silence, and a network that a library knows only under other arithmetic is refused.
 
+mod classifier;
 mod moco;
 pub mod onnx;
 mod optimizer;
@@ -43,6 +44,8 @@ pub enum Target {
     MocoClean,
     /// SEED's `.pth.tar`, with student and teacher.
     Seed,
+    /// A linear classifier or a finetuned network, as the reference's programs write it.
+    Classifier,
     /// The backbone under the reference's names.
     Backbone,
     /// The backbone under torchvision's names.
@@ -57,10 +60,11 @@ pub enum Target {
 
 impl Target {
     /// All targets under their words.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("moco", Self::Moco),
         ("moco-clean", Self::MocoClean),
         ("seed", Self::Seed),
+        ("classifier", Self::Classifier),
         ("backbone", Self::Backbone),
         ("torchvision", Self::Torchvision),
         ("timm", Self::Timm),
@@ -71,7 +75,7 @@ impl Target {
     /// The endings that a file of this form may have.
     fn endings(self) -> &'static [&'static str] {
         match self {
-            Self::Moco | Self::MocoClean | Self::Seed => &TORCH,
+            Self::Moco | Self::MocoClean | Self::Seed | Self::Classifier => &TORCH,
             Self::Backbone | Self::Torchvision | Self::Timm => &EITHER,
             Self::Onnx => &["onnx"],
             Self::Safetensors => &["safetensors"],
@@ -144,6 +148,7 @@ pub fn convert(request: &Request) -> Result<Report, Failure> {
     let (weights, notes) = match request.target {
         Target::Moco | Target::MocoClean => to_moco(request)?,
         Target::Seed => to_seed(request)?,
+        Target::Classifier => to_classifier(request)?,
         Target::Safetensors => to_safetensors(request)?,
         Target::Backbone | Target::Torchvision | Target::Timm => to_state_dict(request)?,
         Target::Onnx => to_onnx(request)?,
@@ -239,6 +244,15 @@ fn to_seed(request: &Request) -> Outcome {
     let student = backbone(request, &checkpoint)?;
     let teacher = taught_by(&checkpoint)?;
     let (value, weights, notes) = moco::to_seed(checkpoint, &origin, &student, teacher.as_ref())?;
+    write_torch(&value, &request.output)?;
+    Ok((weights, notes))
+}
+
+fn to_classifier(request: &Request) -> Outcome {
+    let origin = request.input.display().to_string();
+    let checkpoint = checkpoint::read(&request.input)?;
+    let backbone = backbone(request, &checkpoint)?;
+    let (value, weights, notes) = classifier::to_torch(checkpoint, &origin, &backbone)?;
     write_torch(&value, &request.output)?;
     Ok((weights, notes))
 }

@@ -5,18 +5,20 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, MutexGuard},
 };
 
 use smallfry::{
     Backbone, DataSet, Encoder, Head, Schedule,
     backbone::Preprocessing,
     checkpoint::{self, Values},
+    convert::{self, Request, Target},
+    encoder::ImageBatch,
     executed::{Classifier, Executed, with_head},
     experiment,
     failure::{Cause, Failure},
     nn::{
-        Network,
+        Network, Parameters,
         init::Init,
         network::{Activation, Block, ConvNorm, Convolution, Norm, Padding},
     },
@@ -29,8 +31,10 @@ use smallfry::{
     run::{self, Existing, RunOptions, results::StageOutcome},
     schedule::Progress,
     source::{Site, Source},
+    tensor::{Features as Rows, Plain, Traced},
     train::cadence::Save,
 };
+use smallfry_formats::torch::{self, Limits};
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::{
     golden::repository,
@@ -499,6 +503,131 @@ fn a_rate_that_diverges_is_named_and_the_others_go_on() {
         failure.message.contains("every classifier diverged"),
         "{failure}"
     );
+}
+
+/// A network that follows its batches even where it only embeds.
+#[derive(Clone, Copy, Debug)]
+struct Leaky;
+
+impl Backbone for Leaky {
+    fn width(&self) -> usize {
+        Matrix.width()
+    }
+
+    fn preprocessing(&self) -> Preprocessing {
+        Matrix.preprocessing()
+    }
+
+    fn encoder(&self, head: &Head, seed: u64) -> Box<dyn Encoder> {
+        Box::new(Leaking(Matrix.encoder(head, seed)))
+    }
+}
+
+struct Leaking(Box<dyn Encoder>);
+
+impl Encoder for Leaking {
+    fn width(&self) -> usize {
+        self.0.width()
+    }
+
+    fn train(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Traced<Rows> {
+        self.0.train(images, draw)
+    }
+
+    fn momentum(&mut self, images: &Arc<ImageBatch>, draw: u64) -> Plain<Rows> {
+        self.0.momentum(images, draw)
+    }
+
+    fn embed(&self, images: &Arc<ImageBatch>) -> Plain<Rows> {
+        self.0.parameters().statistics_mut()[0] += 0.1;
+        self.0.embed(images)
+    }
+
+    fn parameters(&self) -> MutexGuard<'_, Parameters> {
+        self.0.parameters()
+    }
+}
+
+#[test]
+fn a_backbone_that_does_not_stay_frozen_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = probe(&Try::default());
+    stage.subject.backbone = Built::direct(Box::new(Leaky), "Leaky", "Leaky()");
+    let plan = Plan {
+        stages: vec![Stage::Probe(stage)],
+        ..plan(folder.path(), &Try::default())
+    };
+    let failure = run::run(&plan, &RunOptions::default()).unwrap_err();
+    assert_eq!(failure.cause, Cause::Fault);
+    assert!(failure.message.contains("though it is frozen"), "{failure}");
+}
+
+/// A run of `fields` on photographs of 32 pixels.
+fn photographs(folder: &Path, fields: &str) -> run::Summary {
+    let photos = repository().join("experiments/photos/val");
+    let text = format!(
+        "Probe(weights: Untrained, backbone: resnet18, train: ImageFolder(path: {photos:?}), \
+         test: ImageFolder(path: {photos:?}), size: 32, schedule: Constant, epochs: 1, {fields})"
+    );
+    let source = Source::new("probe.ron", text);
+    let mut plan = experiment::parse(source, folder, "probe", &[])
+        .unwrap_or_else(|errors| panic!("{}", errors[0]));
+    plan.output = folder.to_owned();
+    run::run(&plan, &RunOptions::default()).unwrap()
+}
+
+fn to_reference(summary: &run::Summary, output: &Path) -> Result<convert::Report, Failure> {
+    convert::convert(&Request {
+        input: summary.folder.join(&outcome(summary).best[0]),
+        output: output.to_owned(),
+        target: Target::Classifier,
+        backbone: None,
+        encoder: None,
+        overwrite: false,
+    })
+}
+
+/// The layout of `main_lincls.py` and `main_transfer.py`: names, order, and what of it learns.
+#[test]
+fn a_classifier_goes_to_the_reference() {
+    let whole = "mode: Finetune, normalize: true, view: [Resize(size: 36), CenterCrop(size: 32)]";
+    for (fields, layer, trained) in [
+        ("features: Centre, learning_rates: [0.5]", "fc", 2),
+        (&format!("{whole}, learning_rates: [0.5]"), "fc.1", 62),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let summary = photographs(folder.path(), fields);
+        let path = folder.path().join("model_best.pth.tar");
+        to_reference(&summary, &path).unwrap();
+        let file = torch::read(&path, &Limits::default()).unwrap();
+        let state = file.get("state_dict").unwrap().entries().unwrap();
+        let names: Vec<_> = state
+            .iter()
+            .map(|(name, _)| name.as_text().unwrap())
+            .collect();
+        assert_eq!(names.len(), 120 + 2);
+        assert_eq!(names[0], "module.conv1.weight");
+        assert_eq!(names[120], format!("module.{layer}.weight"));
+        assert_eq!(names[121], format!("module.{layer}.bias"));
+        assert_eq!(file.get("arch").unwrap().as_text(), Some("resnet18"));
+        assert_eq!(file.get("epoch").unwrap().as_integer(), Some(1));
+        let best = outcome(&summary).classifiers[0].best_acc1;
+        assert_eq!(file.get("best_acc1").unwrap().as_float(), best);
+        let groups = file.get("optimizer").unwrap().get("param_groups").unwrap();
+        let group = &groups.elements().unwrap()[0];
+        assert_eq!(group.get("lr").unwrap().as_float(), Some(0.5));
+        assert_eq!(group.get("momentum").unwrap().as_float(), Some(0.9));
+        let parameters = group.get("params").unwrap().elements().unwrap();
+        assert_eq!(parameters.len(), trained);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let several = photographs(
+        folder.path(),
+        "features: Centre, learning_rates: [0.5, 1.0]",
+    );
+    let failure = to_reference(&several, &folder.path().join("best.pth.tar")).unwrap_err();
+    assert_eq!(failure.exit_code(), 2);
+    assert!(failure.message.contains("holds 2 classifiers"), "{failure}");
 }
 
 /// A set whose classes are the given ones.

@@ -13,7 +13,7 @@ pub(super) struct Arguments {
     input: PathBuf,
     /// The file to write
     output: PathBuf,
-    /// What to make of it: moco, moco-clean, seed, backbone, torchvision, timm, onnx or safetensors
+    /// What to make of it: moco, moco-clean, seed, classifier, backbone, torchvision, timm, onnx or safetensors
     #[arg(long, value_name = "TARGET")]
     to: Target,
     /// The backbone, where the file does not say it, such as `resnet18` or `mobilenetv3_small(width: 0.5)`

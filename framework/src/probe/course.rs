@@ -216,6 +216,7 @@ impl Course<'_> {
             let better = fortune.best_epoch == 0 || figures.first > fortune.best;
             if better && fortune.diverged.is_none() || work.kept[i].is_empty() {
                 (fortune.best_epoch, fortune.best) = (epoch + 1, figures.first);
+                fortune.tested = figures.samples;
                 work.kept[i] = classifiers.own(i);
                 work.better = true;
             }

@@ -38,6 +38,8 @@ pub struct Fortune {
     pub best_epoch: usize,
     /// Test images that it had right then.
     pub best: u64,
+    /// Test images in all.
+    pub tested: u64,
 }
 
 impl Fortune {
@@ -50,7 +52,13 @@ impl Fortune {
             diverged: None,
             best_epoch: 0,
             best: 0,
+            tested: 0,
         }
+    }
+
+    /// The accuracy of the best epoch in percent, 0 before the first.
+    pub fn accuracy(&self) -> f64 {
+        100.0 * self.best as f64 / self.tested.max(1) as f64
     }
 }
 
