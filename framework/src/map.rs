@@ -13,7 +13,12 @@ pub mod figure;
 pub mod page;
 pub mod tsne;
 
-use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use smallfry_data::Dataset;
@@ -27,8 +32,9 @@ use crate::{
     preflight::grouped,
     run::{
         fingerprint,
+        folder::RunFolder,
         prepare::{Place, Source},
-        results::{ScoreRecord, SetRecord, finite},
+        results::{Results, ScoreRecord, SetRecord, StageOutcome, finite},
     },
     train::Workplace,
 };
@@ -76,6 +82,19 @@ pub struct Outcome {
     pub files: Vec<String>,
 }
 
+/// How the images of `stage` are made into the network's input.
+pub(crate) fn preprocessing(stage: &Map) -> Preprocessing {
+    let own = stage.subject.backbone.plugin.preprocessing();
+    let size = stage.size.unwrap_or(own.size);
+    // The backbone's share of the image is kept where only the size is given.
+    let share = || (size * own.resize + own.size / 2) / own.size;
+    Preprocessing {
+        size,
+        resize: stage.resize.unwrap_or_else(share),
+        ..own
+    }
+}
+
 /// Files of a sample that `stage` reads of `data`: the image and its views.
 fn files(stage: &Map, data: &dyn Dataset) -> usize {
     data.views().min(stage.views.saturating_add(1))
@@ -84,6 +103,15 @@ fn files(stage: &Map, data: &dyn Dataset) -> usize {
 /// The mistakes of `stage` with its images.
 pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
+    let input = preprocessing(stage);
+    if input.resize < input.size {
+        let message = format!(
+            "`resize` of Map: {} is less than the {} pixels that are cropped from it",
+            input.resize, input.size
+        );
+        let help = format!("give at least {}", input.size);
+        mistakes.push(("resize", message, Some(help)));
+    }
     if stage.site.has("views") && stage.views >= data.views() && stage.views > 0 {
         let (wanted, most) = (stage.views, data.views() - 1);
         let message = format!("`views` of Map: {wanted} are wanted, the images have {most}");
@@ -151,7 +179,11 @@ pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, Strin
     vec![
         (
             "points",
-            format!("{} images, {views}: {} points", grouped(samples), grouped(points)),
+            format!(
+                "{} images, {views}: {} points",
+                grouped(samples),
+                grouped(points)
+            ),
         ),
         (
             "t-SNE",
@@ -201,6 +233,8 @@ impl<'a> Prepared<'a> {
         field("initial", &format!("{:?}", stage.initial));
         field("pairs", &stage.pairs.to_string());
         field("zoom", &format!("{:?}", stage.zoom));
+        field("size", &format!("{:?}", stage.size));
+        field("resize", &format!("{:?}", stage.resize));
         config += &subject;
         Ok(Self {
             stage,
@@ -209,6 +243,19 @@ impl<'a> Prepared<'a> {
             seed: place.seed,
             data: place.images(&stage.data),
         })
+    }
+
+    /// Whether all files of the finished map are there.
+    pub(crate) fn is_whole(&self, results: &Results, run: &RunFolder) -> bool {
+        let name = &self.stage.name;
+        let folder = folder(run.root(), name);
+        match results.stage(name).map(|result| &result.outcome) {
+            Some(StageOutcome::Map(outcome)) => {
+                let mut files = outcome.files.iter();
+                files.all(|file| folder.join(file).is_file())
+            }
+            _ => false,
+        }
     }
 
     /// Does the work.
@@ -221,16 +268,14 @@ impl<'a> Prepared<'a> {
         let (encoder, weights) = evaluate::encoder(&stage.subject, given)?;
         let samples = stage.samples.min(data.len());
         let images = Images {
-            preprocessing: self.preprocessing(),
+            preprocessing: preprocessing(stage),
             views: files(stage, data),
             batch: stage.batch,
         };
         workplace.display.stage(&stage.name, samples as u64, 0);
         let collected = images.collect(data, samples, &*encoder, workplace)?;
         drop(encoder);
-        let features = collected
-            .unit()
-            .map_err(|failure| self.named(failure))?;
+        let features = collected.unit().map_err(|failure| self.named(failure))?;
         let points = features.len() / collected.width;
         if let Some(message) = too_few(stage, points) {
             let left_out = collected.left_out.len();
@@ -261,10 +306,6 @@ impl<'a> Prepared<'a> {
         let files = self.write(&collected, &maps, &outcome, workplace)?;
         workplace.display.finish();
         Ok(Outcome { files, ..outcome })
-    }
-
-    fn preprocessing(&self) -> Preprocessing {
-        self.stage.subject.backbone.plugin.preprocessing()
     }
 
     /// A failure that says of which stage it is.
@@ -366,7 +407,7 @@ impl<'a> Prepared<'a> {
 }
 
 /// The folder of the map of `stage` in a run folder.
-pub fn folder(root: &Path, stage: &str) -> std::path::PathBuf {
+pub fn folder(root: &Path, stage: &str) -> PathBuf {
     root.join(FOLDER).join(stage)
 }
 

@@ -450,8 +450,8 @@ impl Check {
             }
             lines.extend(map::facts(stage, &**data));
         }
-        let size = stage.subject.backbone.preprocessing().size;
-        self.fits(&stage.site, "backbone", &stage.subject.backbone, size);
+        let size = map::preprocessing(stage).size;
+        self.fits(&stage.site, "size", &stage.subject.backbone, size);
         Facts {
             stage: stage.name.clone(),
             kind: "Map",

@@ -206,7 +206,8 @@ fn done(
         return Ok(false);
     }
     match stage {
-        Prepared::Evaluate { .. } | Prepared::Map(_) | Prepared::Probe(_) => Ok(true),
+        Prepared::Evaluate { .. } | Prepared::Probe(_) => Ok(true),
+        Prepared::Map(stage) => Ok(stage.is_whole(results, folder)),
         Prepared::Views(stage) => stage.is_whole(folder),
         Prepared::Pretrain { training, .. } => {
             let store = folder.checkpoints(stage.name());

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     Stages,
+    evaluate::optional_count,
     fields::{Fields, Reader},
     images, layout, subject,
 };
@@ -43,6 +44,8 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let initial = fields.optional::<Initial>("initial", "Normal");
     let pairs = fields.count("pairs", Some(PAIRS), "100");
     let zoom = zoom(&mut fields);
+    let size = optional_count(&mut fields, "size", "224");
+    let resize = optional_count(&mut fields, "resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
     fields.finish();
     let (subject, written) = subject?;
@@ -61,6 +64,8 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         initial: initial.unwrap_or(own.initial),
         pairs,
         zoom,
+        size,
+        resize,
         batch,
         site,
     };
@@ -80,8 +85,11 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         ("initial", value(&stage.initial)),
         ("pairs", stage.pairs.to_string()),
         ("zoom", value(&stage.zoom)),
-        ("batch", stage.batch.to_string()),
     ]);
+    for (name, value) in [("size", stage.size), ("resize", stage.resize)] {
+        lines.extend(value.map(|value| (name, value.to_string())));
+    }
+    lines.push(("batch", stage.batch.to_string()));
     Some((Stage::Map(stage), layout::block("Map", &lines)))
 }
 

@@ -248,3 +248,46 @@ fn picture(image: &Image) -> String {
     jpeg_into(&mut file, view.image(), QUALITY);
     embed("image/jpeg", &file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(rows: Vec<Vec<f32>>) -> Collected {
+        Collected {
+            rows,
+            width: 2,
+            labels: None,
+            names: vec!["a.jpg".to_owned(), "b.jpg".to_owned()],
+            pictures: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn views_stand_behind_originals_and_have_length_one() {
+        let unit = collected(vec![vec![3.0, 4.0, 0.0, 2.0], vec![0.0, -1.0, 5.0, 0.0]]).unit();
+        let expected = [0.6, 0.8, 0.0, 1.0, 0.0, -1.0, 1.0, 0.0];
+        for (found, expected) in unit.unwrap().iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_feature_that_is_no_number_names_its_sample() {
+        let rows = vec![vec![1.0; 4], vec![1.0, 1.0, f32::NAN, 1.0]];
+        let failure = collected(rows).unit().unwrap_err();
+        assert_eq!(
+            failure.message,
+            "1 of the 4 features are not finite, the first that of view 1 of `b.jpg`"
+        );
+    }
+
+    #[test]
+    fn pictures_are_small() {
+        for (width, height) in [(1, 1), (72, 10), (640, 3), (300, 400)] {
+            let address = picture(&Image::black(width, height));
+            assert!(address.starts_with("data:image/jpeg;base64,") && address.len() < 3000);
+        }
+    }
+}

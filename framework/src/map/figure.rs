@@ -117,7 +117,20 @@ pub fn augmented(points: Points<'_>, pairs: usize, window: Option<Window>) -> Op
     border(&mut drawing);
     let y = SIDE + 24.0;
     entry(&mut drawing, [24.0, y], colour::ORIGINAL, "original");
-    entry(&mut drawing, [180.0, y], colour::VIEW, "augmented view");
+    entry(&mut drawing, [150.0, y], colour::VIEW, "augmented view");
+    if window.is_some() {
+        let covered = |place: &&[f64; 2]| {
+            let [x, y] = frame.at(**place);
+            x < INSET * SIDE && y > (1.0 - INSET) * SIDE
+        };
+        let covered = points.maps[0][..pairs].iter().filter(covered).count();
+        drawing.marks.push(Mark::Text {
+            at: [330.0, y + 0.35 * LETTER],
+            size: LETTER,
+            bold: false,
+            text: format!("originals under the inset: {covered} of {pairs}"),
+        });
+    }
     Some(drawing)
 }
 
@@ -335,7 +348,8 @@ fn loops(drawing: &mut Drawing, points: Points<'_>, pairs: usize, frame: &Frame,
             }
         }
     }
-    for (view, map) in points.maps.iter().enumerate() {
+    // Originals last: with half of their colour neither hides the other.
+    for (view, map) in points.maps.iter().enumerate().rev() {
         let colour = match view {
             0 => colour::ORIGINAL,
             _ => colour::VIEW,

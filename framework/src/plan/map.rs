@@ -38,6 +38,10 @@ pub struct Map {
     pub pairs: usize,
     /// What the figure of views shows enlarged.
     pub zoom: Zoom,
+    /// Side of the square input in pixels; the backbone's own where none.
+    pub size: Option<usize>,
+    /// Length of the shorter side before the centre crop; the backbone's own share where none.
+    pub resize: Option<usize>,
     /// Images in a batch.
     pub batch: usize,
     /// Where the stage stands in its file.
