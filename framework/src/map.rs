@@ -123,10 +123,11 @@ pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
     }
     let points = stage.samples.min(data.len()) * files(stage, data);
     if let Some(message) = too_few(stage, points) {
-        let help = format!(
-            "give at most {}, or more images",
-            (points as f64 / tsne::LEAST).max(1.0).floor()
-        );
+        let most = (points.saturating_sub(1) as f64 / tsne::LEAST).floor();
+        let help = match most >= 1.0 {
+            true => format!("give at most {most}, or more images"),
+            false => "give more images".to_owned(),
+        };
         mistakes.push(("perplexity", message, Some(help)));
     }
     if points > tsne::MOST {

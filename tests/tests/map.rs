@@ -35,7 +35,7 @@ fn write_views(folder: &Path) {
 /// An experiment with one map.
 fn write_experiment(folder: &Path, data: &str, fields: &str) {
     let text = format!(
-        "(name: \"maps\", seed: 5, stages: [Map(backbone: mobilenetv3_small, weights: Untrained, data: {data}, \
+        "Experiment(name: \"maps\", seed: 5, stages: [Map(backbone: mobilenetv3_small, weights: Untrained, data: {data}, \
          size: 32, perplexity: 6, iterations: 120, {fields})])"
     );
     fs::write(folder.join("maps.ron"), text).unwrap();
