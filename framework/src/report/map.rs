@@ -53,7 +53,7 @@ pub fn section(stage: &str, outcome: &Outcome, figures: &[(&'static str, String)
         "<section><h2>Map <em>{name}</em></h2><dl class=\"facts\">{facts}</dl>\
          <p class=\"note\">Neighbours are neighbours in the features too; distances between clusters and their sizes mean nothing. \
          <a href=\"maps/{name}/map.html\">Look around in the map</a>; arrays and figures for print lie beside it.</p>\
-         <div class=\"charts\">{figures}</div></section>"
+         <div class=\"charts maps\">{figures}</div></section>"
     )
 }
 

@@ -100,7 +100,7 @@ svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:11.
 .line{stroke:currentColor}circle{fill:currentColor}\
 .samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr));gap:10px}\
 .sample{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;gap:4px}\
-.map{display:block;width:100%;height:auto}a{color:var(--c0)}\
+.maps{grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr))}.map{display:block;width:100%;height:auto}a{color:var(--c0)}\
 .sample img{width:100%;aspect-ratio:1;object-fit:cover;border-radius:6px;background:var(--rule)}\
 details{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 14px;margin-bottom:10px}\
 summary{cursor:pointer}pre{overflow-x:auto;font-size:.82rem;line-height:1.45;margin:10px 0 0}";

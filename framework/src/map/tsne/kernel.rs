@@ -186,8 +186,8 @@ impl Kernel for Gaussian<'_> {
         let groups = self.distances.chunks_exact(SUMS);
         let rest = groups.remainder();
         for group in groups {
-            for i in 0..SUMS {
-                add(i, group[i]);
+            for (i, &distance) in group.iter().enumerate() {
+                add(i, distance);
             }
         }
         for (i, &distance) in rest.iter().enumerate() {

@@ -203,8 +203,8 @@ impl Elimination {
         let mut rows = Vec::with_capacity(size);
         let mut steps = Vec::with_capacity(size.saturating_sub(1));
         let mut current = [diagonal[0] - shift, off(0), 0.0];
-        for i in 1..size {
-            let mut next = [off(i - 1), diagonal[i] - shift, off(i)];
+        for (i, own) in diagonal.iter().enumerate().skip(1) {
+            let mut next = [off(i - 1), own - shift, off(i)];
             let exchanged = next[0].abs() > current[0].abs();
             if exchanged {
                 std::mem::swap(&mut current, &mut next);
