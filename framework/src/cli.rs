@@ -173,6 +173,13 @@ enum Refusal {
     Mistakes(Vec<Diagnostic>),
     /// Anything else.
     Failure(Failure),
+    /// A part of what was asked is there.
+    Partly {
+        /// What the verb has to say all the same.
+        output: String,
+        /// What is not there.
+        failure: Failure,
+    },
 }
 
 impl From<Vec<Diagnostic>> for Refusal {
@@ -217,6 +224,11 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
     match ending {
         Ok(Ok(output)) => print(&output),
         Ok(Err(Refusal::Failure(failure))) => {
+            complain(&failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+        Ok(Err(Refusal::Partly { output, failure })) => {
+            print(&output);
             complain(&failure.to_string());
             ExitCode::from(failure.exit_code())
         }

@@ -3,25 +3,36 @@
 //! Features come from the backbone alone: the head that training put on it is left off, as in the reference. Images
 //! are resized and cropped as the backbone says, never augmented, and an unreadable one is left out and reported.
 
+mod cache;
+pub mod extracted;
 pub mod features;
+mod pass;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use smallfry_data::Dataset;
 use smallfry_nn::Parameters;
 
 use crate::{
-    Encoder,
+    Encoder, Metric,
     backbone::{Head, Preprocessing},
     checkpoint::{self, Checkpoint},
     failure::Failure,
-    metric::{Evaluation, FeatureSet},
+    metric::{Evaluation, FeatureSet, Score, Watch, Watcher},
     plan::{Evaluate, Subject},
-    run::results::{ScoreRecord, SetRecord, StageOutcome},
+    run::{
+        interrupt::Interrupt,
+        progress::Display,
+        results::{ScoreRecord, SetRecord, StageOutcome},
+    },
     train::Workplace,
 };
 
-use features::{Extracted, Images};
+use extracted::Extracted;
+use pass::Pass;
 
 /// Weights that an evaluation judges.
 #[derive(Clone, Debug)]
@@ -119,7 +130,8 @@ pub fn preprocessing(stage: &Evaluate) -> Preprocessing {
 /// Extracts features and computes every metric.
 ///
 /// # Errors
-/// The weights do not fit, a set has no readable image, a metric refuses the features, or the user stops.
+/// The weights do not fit, a set has no readable image, or the user stops. That a metric refuses the features stands in
+/// the outcome: the others are computed all the same.
 pub fn evaluate(
     stage: &Evaluate,
     seed: u64,
@@ -127,45 +139,44 @@ pub fn evaluate(
     sets: &Sets,
     workplace: &mut Workplace,
 ) -> Result<StageOutcome, Failure> {
-    let (mut encoder, weights) = encoder(&stage.subject, given)?;
-    let total = sets.train.as_ref().map_or(0, |set| set.len()) + sets.test.len();
+    let (encoder, weights) = encoder(&stage.subject, given)?;
+    let views = views(stage, &*sets.test);
+    let total = sets.train.as_ref().map_or(0, |set| set.len()) + views * sets.test.len();
     workplace.display.stage(&stage.name, total as u64, 0);
-    let images = Images {
-        preprocessing: preprocessing(stage),
-        batch: stage.batch,
+    let mut pass = Pass::new(stage, encoder, workplace);
+    let train = match &sets.train {
+        Some(set) => pass.features(set, 1, workplace)?.pop(),
+        None => None,
     };
-    let mut done = 0;
-    let mut extract = |set: &Arc<dyn Dataset>| {
-        let extracted = images.extract(set, &mut *encoder, workplace, &mut done)?;
-        if extracted.rows() == 0 {
-            return Err(Failure::mistake(format!(
-                "stage `{}`: none of the {} images can be read",
-                stage.name,
-                set.len()
-            )));
-        }
-        Ok(extracted)
-    };
-    let train = sets.train.as_ref().map(&mut extract).transpose()?;
-    let test = extract(&sets.test)?;
+    let judged = pass.features(&sets.test, views, workplace)?;
+    let (test, further) = judged.split_first().expect("a set has at least one view");
+    let further: Vec<_> = further.iter().map(|set| set as &dyn FeatureSet).collect();
+    let data = stage.test.line();
     let evaluation = Evaluation {
         train: train.as_ref().map(|set| set as &dyn FeatureSet),
-        test: &test,
-        views: &[],
+        test,
+        views: &further,
         classes: sets.test.classes(),
         seed,
+        data: &data,
+        watch: Watch::default(),
     };
-    let mut scores = Vec::new();
+    let (mut scores, mut refused) = (Vec::new(), Vec::new());
     for metric in &stage.metrics {
         let name = &metric.line;
-        let computed = metric.plugin.evaluate(&evaluation).map_err(|reason| {
-            Failure::mistake(format!("stage `{}`, metric {name}: {reason}", stage.name))
-        })?;
-        scores.extend(
-            computed
-                .into_iter()
-                .map(|score| ScoreRecord::new(name, score)),
-        );
+        match watched(&**metric, name, &evaluation, workplace) {
+            Ok(computed) => scores.extend(
+                computed
+                    .into_iter()
+                    .map(|score| ScoreRecord::new(name, score)),
+            ),
+            Err(_) if workplace.interrupt.requested() => return Err(features::stopped()),
+            Err(reason) => {
+                let text = format!("stage `{}`, metric {name}: {reason}", stage.name);
+                workplace.display.note(&text);
+                refused.push((name.clone(), reason));
+            }
+        }
     }
     workplace.display.finish();
     let record = |data: &str, set: &Extracted| SetRecord {
@@ -180,7 +191,89 @@ pub fn evaluate(
             (Some(plan), Some(set)) => Some(record(&plan.line(), set)),
             _ => None,
         },
-        test: record(&stage.test.line(), &test),
+        test: record(&data, test),
         scores,
+        refused,
+    })
+}
+
+/// Files of an image of `test` whose features are wanted.
+fn views(stage: &Evaluate, test: &dyn Dataset) -> usize {
+    let needs = stage.metrics.iter().map(|m| m.needs().most_views);
+    needs.max().unwrap_or(1).clamp(1, test.views())
+}
+
+/// What the metrics of `stage` need and its sets lack: the field at fault, and why. Sets that could not be opened are none.
+pub fn lacking(
+    stage: &Evaluate,
+    train: Option<&dyn Dataset>,
+    test: Option<&dyn Dataset>,
+) -> Vec<(&'static str, String)> {
+    let mut lacking = Vec::new();
+    for metric in &stage.metrics {
+        let (needs, name) = (metric.needs(), &metric.line);
+        if needs.train && stage.train.is_none() {
+            let text =
+                format!("{name} needs images to learn from or compare with; name them by `train`");
+            lacking.push(("metrics", text));
+        }
+        let labelled = [("train", train), ("test", test)];
+        for (field, set) in labelled {
+            let looked_at = field == "test" || needs.train;
+            if needs.classes && looked_at && set.is_some_and(|set| set.classes().is_empty()) {
+                let text = format!(
+                    "{name} needs classes, and this set has none; name a labelled one, such as a folder of a folder per class"
+                );
+                lacking.push((field, text));
+            }
+        }
+        if let Some(set) = test
+            && set.views() < needs.views
+        {
+            let text = format!(
+                "{name} compares {} views of each image, and this set holds {}; name one that a stage `Views` wrote",
+                needs.views,
+                set.views()
+            );
+            lacking.push(("test", text));
+        }
+    }
+    lacking
+}
+
+/// Shows the user where a metric stands.
+struct Onlooker<'a> {
+    name: &'a str,
+    display: Mutex<&'a mut Display>,
+    interrupt: &'a Interrupt,
+}
+
+impl Watcher for Onlooker<'_> {
+    fn show(&self, share: f64) {
+        let display = self.display.lock().unwrap_or_else(PoisonError::into_inner);
+        display.metric(self.name, share);
+    }
+
+    fn stop(&self) -> bool {
+        self.interrupt.requested()
+    }
+}
+
+/// The scores of `metric`, while the display shows how far it is.
+fn watched(
+    metric: &dyn Metric,
+    name: &str,
+    evaluation: &Evaluation<'_>,
+    workplace: &mut Workplace,
+) -> Result<Vec<Score>, String> {
+    let onlooker = Onlooker {
+        name,
+        display: Mutex::new(&mut *workplace.display),
+        interrupt: workplace.interrupt,
+    };
+    onlooker.show(0.0);
+    metric.evaluate(&Evaluation {
+        watch: Watch::by(&onlooker),
+        ..*evaluation
     })
 }

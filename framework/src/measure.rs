@@ -6,12 +6,14 @@
 //! threads. A newcomer's trap: an encoder that maps every image to one point has perfect alignment, so no figure here
 //! says much without the others.
 
+mod gram;
 mod instance;
 pub(crate) mod products;
 mod spectrum;
 mod sphere;
 
+pub use gram::Gram;
 pub use instance::instance_accuracy;
 pub(crate) use spectrum::Tridiagonal;
-pub use spectrum::{RANK_EPSILON, effective_rank, singular_values};
+pub use spectrum::{RANK_EPSILON, effective_rank, rank_of, singular_values};
 pub use sphere::{NotFinite, UnitRows, alignment, deviation, uniformity};

@@ -185,6 +185,8 @@ pub struct Evaluate {
     pub resize: Option<usize>,
     /// Images in a batch.
     pub batch: usize,
+    /// Whether features are kept on disk for the next time.
+    pub cache: bool,
     /// What to compute.
     pub metrics: Vec<Built<dyn Metric>>,
     /// Where the stage stands in its file.

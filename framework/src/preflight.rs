@@ -16,6 +16,7 @@ use smallfry_nn::{Parameters, network::Spec};
 use crate::{
     Backbone, DataSet, Head, augmentation, checkpoint,
     diagnostic::Diagnostic,
+    evaluate,
     failure::Failure,
     map,
     objective::Setup,
@@ -370,6 +371,10 @@ impl Check {
             );
         }
         self.fits(&stage.site, "size", &stage.subject.backbone, size);
+        let learnt_from = train.as_ref().and_then(|(_, data)| data.as_deref());
+        for (field, text) in evaluate::lacking(stage, learnt_from, test.as_deref()) {
+            self.error(&stage.site, field, text, None);
+        }
         let mut lines = self.subject(&stage.subject);
         if let Some((set, data)) = &train {
             lines.push(("train", describe_set(&set.line(), data.as_deref())));

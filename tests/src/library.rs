@@ -114,10 +114,7 @@ pub fn value(metric: &dyn Metric) -> Result<f64, String> {
     let (train, test) = (set(None), set(Some(vec![7, 1])));
     let evaluation = Evaluation {
         train: Some(&train),
-        test: &test,
-        views: &[],
-        classes: &[],
-        seed: 0,
+        ..Evaluation::of(&test)
     };
     Ok(metric.evaluate(&evaluation)?[0].value)
 }

@@ -472,6 +472,7 @@ pub fn plan(output: &std::path::Path, shape: &Shape) -> Plan {
             size: None,
             resize: None,
             batch: 16,
+            cache: false,
             metrics: vec![Built::direct(Box::new(Total), "Total", "Total()")],
             site: Site::nowhere(),
         })

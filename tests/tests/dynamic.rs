@@ -51,13 +51,7 @@ fn metrics_in_cpp() {
     let metric = of("FirstLabel");
     assert_eq!(value(&*metric.plugin), Ok(27.0));
     let test = set(None);
-    let alone = Evaluation {
-        train: None,
-        test: &test,
-        views: &[],
-        classes: &[],
-        seed: 0,
-    };
+    let alone = Evaluation::of(&test);
     assert_eq!(
         metric.plugin.evaluate(&alone),
         Err("FirstLabel: needs train and labels".to_owned())
@@ -100,11 +94,10 @@ fn with_views(metric: &dyn Metric) -> Result<f64, String> {
     near.values[0] += 1.0;
     far.values[3] -= 3.0;
     let evaluation = Evaluation {
-        train: None,
-        test: &test,
         views: &[&near, &far],
         classes: &["cat".to_owned(), "horse".to_owned()],
         seed: 40,
+        ..Evaluation::of(&test)
     };
     Ok(metric.evaluate(&evaluation)?[0].value)
 }

@@ -60,10 +60,7 @@ fn photographs_are_classified_as_by_the_reference() {
     let test = Set::new(&tensors["val_features"], &tensors["val_labels"]);
     let evaluation = Evaluation {
         train: Some(&train),
-        test: &test,
-        views: &[],
-        classes: &[],
-        seed: 0,
+        ..Evaluation::of(&test)
     };
     let file = reference.json("golden/g5_eval/evaluation.json");
     let knn = &file["knn"];
@@ -126,10 +123,7 @@ fn clusters_are_classified_as_in_the_second_set_of_values() {
     let (train, test) = (set(train), set(test));
     let evaluation = Evaluation {
         train: Some(&train),
-        test: &test,
-        views: &[],
-        classes: &[],
-        seed: 0,
+        ..Evaluation::of(&test)
     };
     for space in SPACES {
         let start = format!("knn train=R0 test=R2 {}", space.name());

@@ -112,11 +112,10 @@ fn everything_arrives() {
     };
     let (test, view) = (of(0.0), of(2.0));
     let evaluation = Evaluation {
-        train: None,
-        test: &test,
         views: &[&view, &test],
         classes: &["a".to_owned(), "bc".to_owned()],
         seed: 5,
+        ..Evaluation::of(&test)
     };
     for (name, expected) in [("ViewDistance", 6.0), ("Named", 7.0)] {
         let arguments = format!(", metric: {name:?}, isolated: ()");

@@ -11,6 +11,7 @@ pub mod activation;
 mod columns;
 pub mod dense;
 pub mod depthwise;
+pub mod double;
 pub mod elementwise;
 pub mod gelu;
 pub mod gemm;

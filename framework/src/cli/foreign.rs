@@ -88,7 +88,7 @@ pub(super) fn act(foreign: &Foreign, matches: &ArgMatches) -> Result<String, Ref
         eprintln!("note: {note}");
     }
     let summary = crate::run::run(&plan, &options)?;
-    Ok(super::run::told(&summary))
+    super::run::ended(&summary, super::run::told(&summary))
 }
 
 fn plan(foreign: &Foreign, text: &str) -> Result<Plan, Vec<Diagnostic>> {

@@ -27,10 +27,19 @@ pub(super) fn run(
         allow,
     };
     let summary = crate::run::run(&plan, &options)?;
-    Ok(match json {
+    let output = match json {
         true => to_json(&summary),
         false => told(&summary),
-    })
+    };
+    ended(&summary, output)
+}
+
+/// The end of a run: its output, and that it is not whole where metrics could not be computed.
+pub(super) fn ended(summary: &Summary, output: String) -> Result<String, Refusal> {
+    match summary.results.refusal() {
+        Some(failure) => Err(Refusal::Partly { output, failure }),
+        None => Ok(output),
+    }
 }
 
 /// What a run came to, for a person.

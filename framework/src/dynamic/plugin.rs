@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Description, MetricLibrary, Task, hash};
 use crate::{
     Context, Invalid, Metric,
-    metric::{Evaluation, Score},
+    metric::{Evaluation, Needs, Score},
     plugin,
 };
 
@@ -180,6 +180,14 @@ impl Loaded {
 }
 
 impl Metric for Loaded {
+    /// A library does not say what it looks at, so it is given every view there is.
+    fn needs(&self) -> Needs {
+        Needs {
+            most_views: usize::MAX,
+            ..Needs::default()
+        }
+    }
+
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String> {
         let name = &self.metric.name;
         let value = match &self.place {

@@ -1,22 +1,13 @@
-//! The features of a data set: extracted batch by batch, read back in pieces.
+//! From images to features, batch by batch.
 //!
-//! Memory is bounded: a set keeps its features in memory up to [`MEMORY_LIMIT`] and in a nameless file of the run
-//! folder beyond. Loading and the network take turns on all threads, so neither waits for a free core.
+//! Loading and the network take turns on all threads, so neither waits for a free core. File 0 of a sample is an image and
+//! gets the evaluation's resize and crop; further files are views, written as a network takes them.
 
-use std::{
-    fs::{self, File},
-    io::{Read, Seek, SeekFrom, Write},
-    ops::Range,
-    path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 use smallfry_data::{
-    Dataset, View,
+    Dataset, LoadError, View,
     normalize::Normalization,
     operation::{
         crop::central_square,
@@ -25,17 +16,12 @@ use smallfry_data::{
 };
 
 use crate::{
-    Encoder,
-    backbone::Preprocessing,
-    encoder::ImageBatch,
-    failure::{Failure, disk},
-    metric::FeatureSet,
-    tensor::{self, Features, Plain},
+    Encoder, backbone::Preprocessing, encoder::ImageBatch, failure::Failure, tensor,
     train::Workplace,
 };
 
-/// Bytes of features that a set keeps in memory.
-pub const MEMORY_LIMIT: usize = 1 << 30;
+pub use super::extracted::{Extracted, MEMORY_LIMIT};
+use super::{cache::Place, extracted::Extraction};
 
 /// How images become features.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,27 +32,20 @@ pub struct Images {
     pub batch: usize,
 }
 
-/// The features of the readable samples of a data set, in its order.
-#[derive(Debug)]
-pub struct Extracted {
-    width: usize,
-    labels: Option<Vec<u32>>,
-    rows: usize,
-    store: Store,
+/// Samples that were read, a batch of images for each of their views.
+struct Loaded {
+    batches: Vec<ImageBatch>,
+    /// Their places in the set.
+    samples: Vec<u32>,
+    labels: Vec<Option<u32>>,
     left_out: Vec<(String, String)>,
 }
 
-#[derive(Debug)]
-enum Store {
-    Memory(Vec<f32>),
-    File(Mutex<File>),
-}
-
 impl Images {
-    /// Extracts the features of `set`, adding to the count of samples `done` as it goes.
+    /// Extracts the features of `set`, adding to the count of images `done` as it goes.
     ///
     /// # Errors
-    /// The user stops, or features that exceed memory cannot be written to the run folder.
+    /// As [`extract_views`](Self::extract_views).
     pub fn extract(
         &self,
         set: &Arc<dyn Dataset>,
@@ -74,30 +53,93 @@ impl Images {
         workplace: &Workplace,
         done: &mut usize,
     ) -> Result<Extracted, Failure> {
-        let width = encoder.width();
-        let bytes = 4 * set.len() * width;
-        let mut extracted = Extracted {
-            width,
-            labels: (!set.classes().is_empty()).then(Vec::new),
-            rows: 0,
-            store: Store::new(bytes, workplace.folder.root())?,
-            left_out: Vec::new(),
-        };
-        for first in (0..set.len()).step_by(self.batch) {
+        let mut views = self.extract_views(set, 0..set.len(), 1, encoder, workplace, done)?;
+        Ok(views.pop().expect("one view was asked for"))
+    }
+
+    /// Extracts the features of the first `views` files of each of `samples`: one set of features a view, row by row the
+    /// same samples. A sample is left out of all where one of its files cannot be read. Adds to the count of images `done`
+    /// as it goes.
+    ///
+    /// # Errors
+    /// The user stops, or features that exceed memory cannot be written to the run folder.
+    ///
+    /// # Panics
+    /// If the set has fewer views or samples.
+    pub fn extract_views(
+        &self,
+        set: &Arc<dyn Dataset>,
+        samples: Range<usize>,
+        views: usize,
+        encoder: &mut dyn Encoder,
+        workplace: &Workplace,
+        done: &mut usize,
+    ) -> Result<Vec<Extracted>, Failure> {
+        self.extract_into(&[], set, samples, views, encoder, workplace, done)
+    }
+
+    /// As [`extract_views`](Self::extract_views), also writing the features of each view to its place in the cache.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is extracted, by what, from where, to where"
+    )]
+    pub(super) fn extract_into(
+        &self,
+        places: &[Place],
+        set: &Arc<dyn Dataset>,
+        samples: Range<usize>,
+        views: usize,
+        encoder: &mut dyn Encoder,
+        workplace: &Workplace,
+        done: &mut usize,
+    ) -> Result<Vec<Extracted>, Failure> {
+        let folder = workplace.folder.root();
+        let bytes = 4 * samples.len() * encoder.width();
+        let mut extracted = (0..views)
+            .map(|view| {
+                Extraction::new(
+                    set,
+                    encoder.width(),
+                    (bytes, views),
+                    folder,
+                    places.get(view),
+                )
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        for first in samples.clone().step_by(self.batch) {
             if workplace.interrupt.requested() {
-                return Err(Failure::interrupt("stopped during evaluation")
-                    .help("the same command with --resume goes on with this stage"));
+                return Err(stopped());
             }
-            let samples = first..set.len().min(first + self.batch);
-            let (batch, labels) = self.load(&**set, samples.clone(), &mut extracted.left_out);
-            if batch.batch > 0 {
-                let features = encoder.embed(&Arc::new(batch));
-                extracted.push(&tensor::values(&features), labels, workplace.folder.root())?;
+            let part = first..samples.end.min(first + self.batch);
+            let loaded = self.load_views(&**set, part.clone(), views);
+            for (extraction, batch) in extracted.iter_mut().zip(loaded.batches) {
+                if batch.batch > 0 {
+                    let features = encoder.embed(&Arc::new(batch));
+                    extraction.push(&tensor::values(&features), &loaded.samples)?;
+                }
+                extraction.leave_out(&loaded.left_out);
             }
-            *done += samples.len();
+            *done += part.len() * views;
             workplace.display.samples(*done as u64);
         }
-        Ok(extracted)
+        extracted.into_iter().map(Extraction::finish).collect()
+    }
+
+    /// The features of the first batch of `set`, a set of rows a view.
+    pub(super) fn first_batch(
+        &self,
+        set: &dyn Dataset,
+        views: usize,
+        encoder: &dyn Encoder,
+    ) -> Vec<Vec<f32>> {
+        let loaded = self.load_views(set, 0..set.len().min(self.batch), views);
+        let batches = loaded.batches.into_iter();
+        batches
+            .map(|batch| match batch.batch {
+                0 => Vec::new(),
+                _ => tensor::values(&encoder.embed(&Arc::new(batch))).into_owned(),
+            })
+            .collect()
     }
 
     /// The readable samples among `samples`, resized, cropped and normalised, and their labels.
@@ -107,192 +149,93 @@ impl Images {
         samples: Range<usize>,
         left_out: &mut Vec<(String, String)>,
     ) -> (ImageBatch, Vec<Option<u32>>) {
+        let mut loaded = self.load_views(set, samples, 1);
+        left_out.extend(loaded.left_out);
+        let batch = loaded.batches.pop().expect("one view was asked for");
+        (batch, loaded.labels)
+    }
+
+    /// The first `views` files of the samples among `samples` whose files can all be read.
+    fn load_views(&self, set: &dyn Dataset, samples: Range<usize>, views: usize) -> Loaded {
         let side = self.preprocessing.size;
+        let numbers = 3 * side * side;
         let normalization =
             Normalization::new(self.preprocessing.mean, self.preprocessing.deviation);
-        let loaded: Vec<_> = samples
+        let results: Vec<_> = samples
             .into_par_iter()
             .map(|sample| {
-                let image = set.load(sample)?;
-                let mut view = View::of(&image);
-                self.shape(&mut view);
-                let mut values = vec![0.0; 3 * side * side];
-                normalization.write(&mut view, &mut values);
-                Ok((values, set.label(sample)))
+                let mut values = vec![0.0; views * numbers];
+                for (view, values) in values.chunks_exact_mut(numbers).enumerate() {
+                    let image = set.load_view(sample, view)?;
+                    let mut shaped = View::of(&image);
+                    match view {
+                        0 => self.shape(&mut shaped),
+                        _ => self.fit(&mut shaped),
+                    }
+                    normalization.write(&mut shaped, values);
+                }
+                Ok((values, sample))
             })
             .collect();
-        let mut batch = ImageBatch {
+        let empty = || ImageBatch {
             batch: 0,
             height: side,
             width: side,
-            values: Vec::with_capacity(loaded.len() * 3 * side * side),
+            values: Vec::with_capacity(results.len() * numbers),
         };
-        let mut labels = Vec::with_capacity(loaded.len());
-        for result in loaded {
+        let mut loaded = Loaded {
+            batches: (0..views).map(|_| empty()).collect(),
+            samples: Vec::with_capacity(results.len()),
+            labels: Vec::with_capacity(results.len()),
+            left_out: Vec::new(),
+        };
+        for result in results {
             match result {
-                Ok((values, label)) => {
-                    batch.batch += 1;
-                    batch.values.extend(values);
-                    labels.push(label);
+                Ok((values, sample)) => {
+                    let values = values.chunks_exact(numbers);
+                    for (batch, values) in loaded.batches.iter_mut().zip(values) {
+                        batch.batch += 1;
+                        batch.values.extend_from_slice(values);
+                    }
+                    loaded.samples.push(sample as u32);
+                    loaded.labels.push(set.label(sample));
                 }
-                Err(smallfry_data::LoadError { name, reason }) => left_out.push((name, reason)),
+                Err(LoadError { name, reason }) => loaded.left_out.push((name, reason)),
             }
         }
-        (batch, labels)
+        loaded
     }
 
     /// Resize of the shorter side, then the central square.
     fn shape(&self, view: &mut View<'_>) {
-        let Preprocessing {
-            size,
-            resize,
-            bicubic,
-            ..
-        } = self.preprocessing;
-        let filter = if bicubic {
-            Filter::Bicubic
-        } else {
-            Filter::Bilinear
-        };
+        let Preprocessing { size, resize, .. } = self.preprocessing;
         let (width, height) = view.size();
         let (width, height) = shorter_side(width, height, resize);
         if (width, height) != view.size() {
-            view.resize(width, height, filter);
+            view.resize(width, height, self.filter());
         }
         let square = central_square(width, height, size);
         view.crop(square.expect("an evaluation resizes to no less than it crops"));
     }
-}
 
-impl Extracted {
-    /// Samples that could not be read: name and reason.
-    pub fn left_out(&self) -> &[(String, String)] {
-        &self.left_out
+    /// A view as the network takes it: as it is where it has the input's size, else resized to it.
+    fn fit(&self, view: &mut View<'_>) {
+        let side = self.preprocessing.size;
+        if view.size() != (side, side) {
+            view.resize(side, side, self.filter());
+        }
     }
 
-    fn push(
-        &mut self,
-        features: &[f32],
-        labels: Vec<Option<u32>>,
-        folder: &Path,
-    ) -> Result<(), Failure> {
-        self.rows += labels.len();
-        match (
-            &mut self.labels,
-            labels.into_iter().collect::<Option<Vec<_>>>(),
-        ) {
-            (Some(known), Some(more)) => known.extend(more),
-            // A sample without class makes the set one without classes.
-            (known, _) => *known = None,
+    fn filter(&self) -> Filter {
+        match self.preprocessing.bicubic {
+            true => Filter::Bicubic,
+            false => Filter::Bilinear,
         }
-        match &mut self.store {
-            Store::Memory(values) => values.extend_from_slice(features),
-            Store::File(file) => {
-                let bytes: Vec<u8> = features.iter().flat_map(|v| v.to_le_bytes()).collect();
-                let file = file.get_mut().unwrap_or_else(PoisonError::into_inner);
-                file.write_all(&bytes)
-                    .map_err(|error| disk("write features to", folder, &error))?;
-            }
-        }
-        Ok(())
     }
 }
 
-impl Store {
-    fn new(bytes: usize, folder: &Path) -> Result<Self, Failure> {
-        if bytes <= MEMORY_LIMIT {
-            return Ok(Self::Memory(Vec::with_capacity(bytes / 4)));
-        }
-        // Two sets of an evaluation are open at once.
-        static FILES: AtomicUsize = AtomicUsize::new(0);
-        let number = FILES.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("features-{number}.partial"));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(|error| disk("write", &path, &error))?;
-        // Without a name the file goes when the set does, even if the process is killed.
-        if cfg!(unix) {
-            fs::remove_file(&path).map_err(|error| disk("remove", &path, &error))?;
-        }
-        Ok(Self::File(Mutex::new(file)))
-    }
-}
-
-impl FeatureSet for Extracted {
-    fn rows(&self) -> usize {
-        self.rows
-    }
-
-    fn width(&self) -> usize {
-        self.width
-    }
-
-    fn labels(&self) -> Option<&[u32]> {
-        self.labels.as_deref()
-    }
-
-    fn read(&self, rows: Range<usize>) -> Plain<Features> {
-        let place = rows.start * self.width..rows.end * self.width;
-        let values = match &self.store {
-            Store::Memory(values) => values[place].to_vec(),
-            Store::File(file) => {
-                let mut bytes = vec![0; 4 * place.len()];
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(4 * place.start as u64))
-                    .and_then(|_| file.read_exact(&mut bytes))
-                    .expect("features just written can be read back");
-                let words = bytes.chunks_exact(4);
-                words
-                    .map(|word| f32::from_le_bytes(word.try_into().expect("chunks have 4 bytes")))
-                    .collect()
-            }
-        };
-        tensor::import(values, (rows.len(), self.width))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(store: Store) -> Extracted {
-        let mut set = Extracted {
-            width: 2,
-            labels: Some(Vec::new()),
-            rows: 0,
-            store,
-            left_out: Vec::new(),
-        };
-        let folder = Path::new("");
-        set.push(&[1.0, 2.0, 3.0, 4.0], vec![Some(0), Some(1)], folder)
-            .unwrap();
-        set.push(&[5.0, -6.5], vec![Some(2)], folder).unwrap();
-        set
-    }
-
-    #[test]
-    fn features_on_disk_equal_those_in_memory() {
-        let memory = set(Store::new(24, Path::new("")).unwrap());
-        let folder = std::env::temp_dir().join(format!("smallfry-features-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let disk = set(Store::new(MEMORY_LIMIT + 1, &folder).unwrap());
-        for set in [&memory, &disk] {
-            assert_eq!((set.rows(), set.width()), (3, 2));
-            assert_eq!(set.labels(), Some(&[0, 1, 2][..]));
-            assert_eq!(*tensor::values(&set.read(1..3)), [3.0, 4.0, 5.0, -6.5]);
-            assert!(tensor::values(&set.read(2..2)).is_empty());
-        }
-        fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn one_sample_without_class_makes_a_set_without_classes() {
-        let mut set = set(Store::Memory(Vec::new()));
-        set.push(&[0.0, 0.0], vec![None], Path::new("")).unwrap();
-        assert_eq!(set.labels(), None);
-    }
+/// The end of an evaluation that the user stopped.
+pub(super) fn stopped() -> Failure {
+    Failure::interrupt("stopped during evaluation")
+        .help("the same command with --resume goes on with this stage")
 }

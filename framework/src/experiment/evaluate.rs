@@ -25,6 +25,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let size = optional_count(&mut fields, "size", "224");
     let resize = optional_count(&mut fields, "resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
+    let cache = fields.optional::<bool>("cache", "false").unwrap_or(true);
     let metrics = metrics(&mut fields);
     fields.finish();
     let (subject, written) = subject?;
@@ -36,6 +37,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         size,
         resize,
         batch,
+        cache,
         metrics: metrics?,
         site,
     };
@@ -49,6 +51,9 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         lines.extend(value.map(|value| (name, value.to_string())));
     }
     lines.push(("batch", stage.batch.to_string()));
+    if !stage.cache {
+        lines.push(("cache", "false".to_owned()));
+    }
     let metrics = stage.metrics.iter().map(|metric| metric.resolved.as_str());
     lines.push(("metrics", layout::list(metrics)));
     Some((Stage::Evaluate(stage), layout::block("Evaluate", &lines)))

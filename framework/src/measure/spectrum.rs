@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Gram;
+
 /// What RankMe adds to the share of each singular value.
 pub const RANK_EPSILON: f64 = 1e-7;
 
@@ -27,8 +29,15 @@ pub fn effective_rank(features: &[f32], width: usize) -> f64 {
     if features.is_empty() || features.iter().any(|value| !value.is_finite()) {
         return f64::NAN;
     }
-    let singular = singular_values(features, width);
+    rank_of(&singular_values(features, width))
+}
+
+/// The exponential of the entropy of the shares of `singular` values; 0 where all are zero, not a number without any.
+pub fn rank_of(singular: &[f64]) -> f64 {
     let sum: f64 = singular.iter().sum();
+    if singular.is_empty() {
+        return f64::NAN;
+    }
     if sum == 0.0 {
         return 0.0;
     }
@@ -38,6 +47,17 @@ pub fn effective_rank(features: &[f32], width: usize) -> f64 {
         .map(|share| -share * share.ln())
         .sum();
     entropy.exp()
+}
+
+impl Gram {
+    /// The singular values of the rows, largest first; as many as the smaller of rows and width.
+    pub fn singular_values(&self) -> Vec<f64> {
+        let mut eigenvalues = eigenvalues(self.symmetric(), self.width());
+        eigenvalues.reverse();
+        eigenvalues.truncate(self.rows());
+        let roots = eigenvalues.into_iter().map(|value| value.max(0.0).sqrt());
+        roots.collect()
+    }
 }
 
 /// The singular values of `features`, `[rows, width]`, largest first; as many as the smaller of the two.
@@ -55,35 +75,11 @@ pub fn singular_values(features: &[f32], width: usize) -> Vec<f64> {
         let turned: Vec<f32> = (0..features.len())
             .map(|i| features[i % rows * width + i / rows])
             .collect();
-        gram(&turned, rows)
+        Gram::of(&turned, rows)
     } else {
-        gram(features, width)
+        Gram::of(features, width)
     };
-    let eigenvalues = eigenvalues(gram, rows.min(width));
-    let mut values: Vec<_> = eigenvalues.iter().map(|v| v.max(0.0).sqrt()).collect();
-    values.reverse();
-    values
-}
-
-/// The products of all pairs of columns of `[rows, width]`, a symmetric `[width, width]`.
-fn gram(rows: &[f32], width: usize) -> Vec<f64> {
-    let mut gram = vec![0.0f64; width * width];
-    gram.par_chunks_exact_mut(width.max(1))
-        .enumerate()
-        .for_each(|(i, sums)| {
-            for row in rows.chunks_exact(width) {
-                let factor = f64::from(row[i]);
-                for (sum, &value) in sums[i..].iter_mut().zip(&row[i..]) {
-                    *sum += factor * f64::from(value);
-                }
-            }
-        });
-    for i in 0..width {
-        for j in 0..i {
-            gram[i * width + j] = gram[j * width + i];
-        }
-    }
-    gram
+    gram.singular_values()
 }
 
 /// The eigenvalues of the symmetric `matrix`, `[size, size]`, smallest first.

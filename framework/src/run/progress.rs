@@ -139,6 +139,21 @@ impl Display {
         }
     }
 
+    /// A metric has done `share` of its work, from 0 to 1.
+    pub fn metric(&self, name: &str, share: f64) {
+        match &self.output {
+            Output::Bar(bar) => {
+                bar.set_position((share * self.steps as f64) as u64);
+                bar.set_message(format!("{name}  {:.0} %", 100.0 * share));
+            }
+            Output::Lines if self.told.get().elapsed() >= BETWEEN_LINES => {
+                self.told.set(Instant::now());
+                eprintln!("{}  {name}  {:.0} % done", self.stage, 100.0 * share);
+            }
+            Output::Lines | Output::Silent => {}
+        }
+    }
+
     /// `done` of the stage's iterations are done.
     pub fn iterations(&self, done: u64) {
         match &self.output {

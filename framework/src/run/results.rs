@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{map, metric::Score, probe, statics};
+use crate::{failure::Failure, map, metric::Score, probe, statics};
 
 /// The contents of `results.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub enum StageOutcome {
         test: SetRecord,
         /// What the metrics gave.
         scores: Vec<ScoreRecord>,
+        /// Metrics that could not be computed: the plugin with its parameters, and why.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<(String, String)>,
     },
     /// Images and their views.
     Views(statics::Outcome),
@@ -78,6 +81,14 @@ impl StageOutcome {
             Self::Views(outcome) => outcome.scores(),
             Self::Probe(outcome) => outcome.scores(),
             Self::Map(outcome) => outcome.scores(),
+        }
+    }
+
+    /// The metrics that could not be computed: the plugin with its parameters, and why.
+    pub fn refused(&self) -> &[(String, String)] {
+        match self {
+            Self::Evaluate { refused, .. } => refused,
+            _ => &[],
         }
     }
 
@@ -187,6 +198,30 @@ impl Results {
         self.stages.iter().find(|stage| stage.stage == name)
     }
 
+    /// The failure of a run some of whose metrics could not be computed; none where all were.
+    pub fn refusal(&self) -> Option<Failure> {
+        let refused: Vec<String> = self
+            .stages
+            .iter()
+            .flat_map(|result| {
+                let refused = result.outcome.refused().iter();
+                refused.map(|(metric, reason)| {
+                    format!("stage `{}`, metric {metric}: {reason}", result.stage)
+                })
+            })
+            .collect();
+        let message = match refused.as_slice() {
+            [] => return None,
+            [only] => only.clone(),
+            more => format!(
+                "{} metrics could not be computed\n  {}",
+                more.len(),
+                more.join("\n  ")
+            ),
+        };
+        Some(Failure::fault(message).help("all other results are there"))
+    }
+
     /// Puts a result in its place: after those before it, instead of one of the same stage.
     pub fn insert(&mut self, result: StageResult) {
         match self.stages.iter_mut().find(|s| s.stage == result.stage) {
@@ -215,6 +250,14 @@ impl fmt::Display for Results {
                             score.name.clone(),
                             score.reading(),
                             score.setting.clone(),
+                        ]
+                    }));
+                    rows.extend(other.refused().iter().map(|(metric, reason)| {
+                        [
+                            result.stage.clone(),
+                            metric.clone(),
+                            "refused".to_owned(),
+                            reason.clone(),
                         ]
                     }));
                 }
@@ -268,6 +311,7 @@ mod tests {
                     left_out: vec![("a.jpg".to_owned(), "damaged".to_owned())],
                 },
                 scores: vec![score("best-NN", 61.25)],
+                refused: Vec::new(),
             },
         });
         results

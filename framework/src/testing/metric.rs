@@ -53,18 +53,32 @@ fn clusters(seed: u64, rows: usize) -> Set {
     }
 }
 
-/// What is wrong with `metric`: its scores must be numbers, the same when asked again, and features without labels or
-/// without a second set must be an answer or a message, never a panic.
+/// A view of each image of `set`, near it.
+fn beside(set: &Set, seed: u64) -> Set {
+    let noise = noise(seed, set.values.len());
+    let values = set.values.iter().zip(noise).map(|(a, b)| a + 0.1 * b);
+    Set {
+        values: values.collect(),
+        width: set.width,
+        labels: None,
+    }
+}
+
+/// What is wrong with `metric`: its scores must be numbers, the same when asked again, and features without labels, without
+/// views or without a second set must be an answer or a message, never a panic.
 pub fn metric_faults(metric: &dyn Metric) -> Vec<String> {
     let mut faults = Vec::new();
     let (train, test) = (clusters(1, 90), clusters(2, 30));
+    let (first, second) = (beside(&test, 3), beside(&test, 4));
+    let views: [&dyn FeatureSet; 2] = [&first, &second];
     let classes: Vec<String> = ["a", "b", "c"].map(String::from).into();
     let whole = Evaluation {
         train: Some(&train),
         test: &test,
-        views: &[],
+        views: &views,
         classes: &classes,
         seed: 1,
+        ..Evaluation::of(&test)
     };
     match (metric.evaluate(&whole), metric.evaluate(&whole)) {
         (Ok(first), Ok(second)) => {
@@ -95,6 +109,10 @@ pub fn metric_faults(metric: &dyn Metric) -> Vec<String> {
     for evaluation in [
         Evaluation {
             train: None,
+            ..whole
+        },
+        Evaluation {
+            views: &[],
             ..whole
         },
         Evaluation {

@@ -111,10 +111,7 @@ mod tests {
         let test = set(&[9.0, 1.0, 1.0, 9.0, 9.0, 1.0, 1.0, 9.0], &[0, 2, 2, 1]);
         let evaluation = Evaluation {
             train: Some(&train),
-            test: &test,
-            views: &[],
-            classes: &[],
-            seed: 0,
+            ..Evaluation::of(&test)
         };
         let scores = Centroid::default().evaluate(&evaluation);
         assert_eq!(scores.map(|scores| scores[0].value), Ok(50.0));

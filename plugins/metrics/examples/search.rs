@@ -1,92 +1,105 @@
-//! Time of the exact nearest-neighbour search on clusters of random features.
+//! Time of the exact searches on features in files, for `tests/bench/neighbours.py` and `tests/bench/instance.py`.
 //!
-//! `cargo run --release -p smallfry-metrics --example search`
+//! `cargo run --release -p smallfry-metrics --example search -- neighbours TRAIN TEST WIDTH K OUT`
+//! `cargo run --release -p smallfry-metrics --example search -- instances QUERIES POSITIVES WIDTH OUT`
+//!
+//! Files hold little-endian numbers of 32 bits without a header. Prints seconds of the clock and of all
+//! processors, reading the files left out, and the most memory that the process had, in bytes; OUT gets the rows of each test feature's neighbours, or each query's rank.
 
-use std::{ops::Range, time::Instant};
+use std::{env, fs, process::ExitCode, time::Instant};
 
-use smallfry::{
-    Metric,
-    data::random::Random,
-    metric::{Evaluation, FeatureSet},
-    tensor::{Features, Plain, import},
-};
+use smallfry::{data::random::Random, metric::Watch, testing::Set};
 use smallfry_metrics::{
-    best_nn::Voting,
-    space::{Centre, Space},
+    instance_discrimination::ranks,
+    nearest::nearest,
+    space::{Centre, Represented, Space},
 };
 
-struct Clusters {
-    width: usize,
-    features: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl Clusters {
-    fn new(seed: u64, rows: usize, width: usize, classes: usize) -> Self {
-        let mut random = Random::new(&[seed]);
-        let mut centres = Random::new(&[99]);
-        let centres: Vec<f64> = (0..classes * width).map(|_| centres.unit()).collect();
-        let labels: Vec<u32> = (0..rows).map(|row| (row % classes) as u32).collect();
-        let mut features = Vec::with_capacity(rows * width);
-        for &label in &labels {
-            let centre = &centres[label as usize * width..][..width];
-            features.extend(centre.iter().map(|c| (c + 3.0 * random.unit()) as f32));
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["neighbours", train, test, width, k, out] => neighbours(train, test, width, k, out),
+        ["instances", queries, positives, width, out] => instances(queries, positives, width, out),
+        _ => Err("see the head of the file for the arguments".to_owned()),
+    };
+    match done {
+        Ok(seconds) => {
+            let (clock, processors) = seconds;
+            println!("{clock} {processors} {}", most_memory());
+            ExitCode::SUCCESS
         }
-        Self {
-            width,
-            features,
-            labels,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
         }
     }
 }
 
-impl FeatureSet for Clusters {
-    fn rows(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn width(&self) -> usize {
-        self.width
-    }
-
-    fn labels(&self) -> Option<&[u32]> {
-        Some(&self.labels)
-    }
-
-    fn read(&self, rows: Range<usize>) -> Plain<Features> {
-        let values = self.features[rows.start * self.width..rows.end * self.width].to_vec();
-        import(values, (rows.len(), self.width))
-    }
+fn neighbours(
+    train: &str,
+    test: &str,
+    width: &str,
+    k: &str,
+    out: &str,
+) -> Result<(f64, f64), String> {
+    let k = k.parse().map_err(|_| "K is no number".to_owned())?;
+    let (train, test) = (read(train, width)?, read(test, width)?);
+    let begin = (Instant::now(), processor_seconds());
+    let (space, centre) = (Space::Original, Centre::Whole);
+    let train = Represented::new(&train, "training", space, centre, Random::new(&[]))?;
+    let found = nearest(&train, &test.values, k, Watch::default())?;
+    let seconds = (
+        begin.0.elapsed().as_secs_f64(),
+        processor_seconds() - begin.1,
+    );
+    write(out, found.iter().flatten().map(|n| n.row as u32))?;
+    Ok(seconds)
 }
 
-fn main() {
-    for (width, rows) in [(128, 60_000), (1024, 60_000)] {
-        let train = Clusters::new(1, rows, width, 10);
-        let test = Clusters::new(2, 10_000, width, 10);
-        for space in [Space::Original, Space::Norm, Space::ShiftNorm] {
-            let voting = Voting {
-                k: 101,
-                space,
-                centre: Centre::Batches(512),
-            };
-            let evaluation = Evaluation {
-                train: Some(&train),
-                test: &test,
-                views: &[],
-                classes: &[],
-                seed: 0,
-            };
-            let start = Instant::now();
-            let scores = voting.evaluate(&evaluation).expect("the sets are sound");
-            let seconds = start.elapsed().as_secs_f64();
-            let work = 2.0 * rows as f64 * 1e4 * width as f64;
-            println!(
-                "{rows} × 10000 × {width}, {}: {:.2} %, {}, {seconds:.2} s, {:.0} GFLOP/s",
-                space.name(),
-                scores[0].value,
-                scores[0].setting,
-                work / seconds * 1e-9
-            );
-        }
-    }
+fn instances(queries: &str, positives: &str, width: &str, out: &str) -> Result<(f64, f64), String> {
+    let (queries, positives) = (read(queries, width)?, read(positives, width)?);
+    let begin = (Instant::now(), processor_seconds());
+    let found = ranks(&queries, &positives, Watch::default())?;
+    let seconds = (
+        begin.0.elapsed().as_secs_f64(),
+        processor_seconds() - begin.1,
+    );
+    write(out, found.iter().map(|rank| rank.nearer))?;
+    Ok(seconds)
+}
+
+fn read(path: &str, width: &str) -> Result<Set, String> {
+    let bytes = fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    let words = bytes.as_chunks().0.iter();
+    Ok(Set {
+        values: words.map(|word| f32::from_le_bytes(*word)).collect(),
+        width: width.parse().map_err(|_| "WIDTH is no number".to_owned())?,
+        labels: None,
+    })
+}
+
+fn write(path: &str, numbers: impl Iterator<Item = u32>) -> Result<(), String> {
+    let bytes: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();
+    fs::write(path, bytes).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Seconds that the process has worked so far, over all threads; 0 where the system does not say.
+fn processor_seconds() -> f64 {
+    // User and system time are the fourteenth and fifteenth field, in hundredths; the second may hold blanks.
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let times = fields.split_whitespace().skip(11).take(2);
+    times
+        .filter_map(|time| time.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+/// The most memory that the process had so far, in bytes; 0 where the system does not say.
+fn most_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    1024 * number.unwrap_or(0)
 }

@@ -9,7 +9,7 @@
 use smallfry::{
     Context, Invalid, Metric,
     data::random::Random,
-    metric::{Evaluation, FeatureSet, Score},
+    metric::{Evaluation, FeatureSet, Needs, Score},
     plugin,
 };
 
@@ -76,12 +76,14 @@ impl Voting {
         let train = Represented::new(train, "training", self.space, self.centre, shuffle(0))?;
         let test = Represented::new(test, "test", self.space, self.centre, shuffle(1))?;
         let count = self.k.min(train.rows());
-        let block = (BLOCK_BYTES / (4 * test.width().max(1))).max(1);
+        // A test feature, the same less the centre, and its neighbours.
+        let bytes = 8 * test.width() + size_of::<Neighbour>() * count;
+        let block = (BLOCK_BYTES / bytes.max(1)).max(1);
         let mut counts = vec![0; labels.iter().max().map_or(0, |&last| last as usize + 1)];
         let mut predictions = Vec::with_capacity(test.rows());
         for start in (0..test.rows()).step_by(block) {
             let tests = test.read(start..test.rows().min(start + block))?;
-            for neighbours in nearest(&train, &tests, count)? {
+            for neighbours in nearest(&train, &tests, count, evaluation.watch)? {
                 predictions.push(votes(&neighbours, labels, &mut counts));
             }
         }
@@ -90,6 +92,14 @@ impl Voting {
 }
 
 impl Metric for Voting {
+    fn needs(&self) -> Needs {
+        Needs {
+            train: true,
+            classes: true,
+            ..Needs::default()
+        }
+    }
+
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String> {
         let truth = evaluation.test.labels().ok_or(
             "the test set has no classes to predict; name a labelled one, such as a folder of a folder per class",

@@ -7,7 +7,7 @@
 
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, FeatureSet, Score},
+    metric::{Evaluation, FeatureSet, Needs, Score},
     plugin,
     tensor::values,
 };
@@ -34,6 +34,14 @@ plugin! {
 }
 
 impl Metric for RidgeProbe {
+    fn needs(&self) -> Needs {
+        Needs {
+            train: true,
+            classes: true,
+            ..Needs::default()
+        }
+    }
+
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String> {
         let train = evaluation
             .train
@@ -298,10 +306,7 @@ mod tests {
         let score = |train: Option<&Set>, test: &Set| {
             let evaluation = Evaluation {
                 train: train.map(|set| set as &dyn FeatureSet),
-                test,
-                views: &[],
-                classes: &[],
-                seed: 0,
+                ..Evaluation::of(test)
             };
             probe.evaluate(&evaluation).map(|scores| scores[0].value)
         };

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use smallfry::{
     data::random::Random,
     metric::FeatureSet,
@@ -121,30 +122,42 @@ impl<'a> Represented<'a> {
             return Ok(features);
         }
         let width = self.width().max(1);
-        let mut centred = vec![0.0f64; width];
-        for (row, feature) in rows.zip(features.chunks_exact_mut(width)) {
-            for (centred, value) in centred.iter_mut().zip(&*feature) {
-                *centred = f64::from(*value);
-            }
-            if self.space == Space::ShiftNorm {
-                let mean = &self.means[self.batch(row) * width..];
-                for (centred, mean) in centred.iter_mut().zip(mean) {
-                    *centred -= mean;
-                }
-            }
-            let square: f64 = centred.iter().map(|value| value * value).sum();
-            let length = square.sqrt().max(LEAST_NORM);
-            for (value, centred) in feature.iter_mut().zip(&centred) {
-                *value = (centred / length) as f32;
+        let first = rows.start;
+        features
+            .par_chunks_exact_mut(width)
+            .enumerate()
+            .for_each_init(
+                || vec![0.0f64; width],
+                |centred, (i, feature)| self.represent(first + i, feature, centred),
+            );
+        Ok(features)
+    }
+
+    /// Takes feature `row` into the space; `centred` is room for as many numbers.
+    fn represent(&self, row: usize, feature: &mut [f32], centred: &mut [f64]) {
+        for (centred, value) in centred.iter_mut().zip(&*feature) {
+            *centred = f64::from(*value);
+        }
+        if self.space == Space::ShiftNorm {
+            let mean = &self.means[self.batch(row) * feature.len()..];
+            for (centred, mean) in centred.iter_mut().zip(mean) {
+                *centred -= mean;
             }
         }
-        Ok(features)
+        let square: f64 = centred.iter().map(|value| value * value).sum();
+        let length = square.sqrt().max(LEAST_NORM);
+        for (value, centred) in feature.iter_mut().zip(&*centred) {
+            *value = (centred / length) as f32;
+        }
     }
 
     fn read_original(&self, rows: Range<usize>) -> Result<Vec<f32>, String> {
         let width = self.width().max(1);
         let features = values(&self.set.read(rows.clone())).into_owned();
-        match features.iter().position(|value| !value.is_finite()) {
+        let broken = features
+            .par_iter()
+            .position_first(|value| !value.is_finite());
+        match broken {
             None => Ok(features),
             Some(at) => Err(format!(
                 "feature {} of the {} set is not finite: the encoder has diverged or its checkpoint is damaged",

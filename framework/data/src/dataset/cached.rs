@@ -108,6 +108,10 @@ impl<D: Dataset> Dataset for Cached<D> {
     fn fingerprint(&self) -> Result<String, LoadError> {
         self.set.fingerprint()
     }
+
+    fn stamp(&self) -> Result<String, LoadError> {
+        self.set.stamp()
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Dataset, LoadError, OpenError, file::reason};
+use super::{Dataset, LoadError, OpenError, file::reason, stamp_of_files};
 use crate::{
     decode::{self, Orientation},
     image::Image,
@@ -169,6 +169,10 @@ impl Dataset for ImageFolder {
             name: self.name(sample),
             ..error
         })
+    }
+
+    fn stamp(&self) -> Result<String, LoadError> {
+        stamp_of_files((0..self.len()).map(|sample| (self.name(sample), self.path(sample))))
     }
 
     fn fingerprint(&self) -> Result<String, LoadError> {

@@ -242,6 +242,15 @@ impl Dataset for StaticViews {
         })
     }
 
+    fn stamp(&self) -> Result<String, LoadError> {
+        let places =
+            (0..self.len()).flat_map(|sample| (0..self.views()).map(move |view| (sample, view)));
+        super::stamp_of_files(places.map(|(sample, view)| {
+            let name = file_name(&self.name(sample), self.files[view]);
+            (name, self.path(sample, view))
+        }))
+    }
+
     fn fingerprint(&self) -> Result<String, LoadError> {
         let mut hash = blake3::Hasher::new();
         let mut part = vec![0; 1 << 16];

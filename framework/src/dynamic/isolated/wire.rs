@@ -296,10 +296,10 @@ mod tests {
         let (train, view) = (set(0, None), set(2500, None));
         let evaluation = Evaluation {
             train: Some(&train),
-            test: &test,
             views: &[&view],
             classes: &["cat".to_owned(), "ä".to_owned()],
             seed: u64::MAX,
+            ..Evaluation::of(&test)
         };
         let params = BTreeMap::from([("scale".to_owned(), -0.0), ("k".to_owned(), f64::INFINITY)]);
         let limits = Limits {

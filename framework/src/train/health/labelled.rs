@@ -53,10 +53,9 @@ pub(super) fn scores(
     let judged = Rows::of(&images, &**test, &*encoder);
     let evaluation = Evaluation {
         train: Some(&train),
-        test: &judged,
-        views: &[],
         classes: test.classes(),
         seed: training.setup.seed,
+        ..Evaluation::of(&judged)
     };
     let refused = |metric: &str, reason: String| {
         let stage = &training.stage.name;

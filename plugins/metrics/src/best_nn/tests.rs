@@ -61,10 +61,8 @@ fn random(seed: u64, rows: usize, width: usize, classes: u32) -> Set {
 fn evaluation<'a>(train: &'a Set, test: &'a Set) -> Evaluation<'a> {
     Evaluation {
         train: Some(train),
-        test,
-        views: &[],
-        classes: &[],
         seed: 3,
+        ..Evaluation::of(test)
     }
 }
 
@@ -238,10 +236,7 @@ fn what_is_lacking_is_named_with_a_remedy() {
     let refusal = |train: Option<&Set>, test: &Set| {
         let evaluation = Evaluation {
             train: train.map(|set| set as &dyn FeatureSet),
-            test,
-            views: &[],
-            classes: &[],
-            seed: 0,
+            ..Evaluation::of(test)
         };
         voting(5, Space::Norm)
             .evaluate(&evaluation)
