@@ -458,6 +458,26 @@ fn killed_in_any_step_and_gone_on_with() {
 }
 
 #[test]
+fn a_damaged_state_is_told_and_left_alone() {
+    let whole = tempfile::tempdir().unwrap();
+    go(whole.path(), &Try::default(), Existing::Refuse).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    die(folder.path(), 0, 6, 0, "refuse");
+    let run = folder.path().join("small");
+    let last = run.join("checkpoints/probe/last.safetensors");
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+    let failure = go(folder.path(), &Try::default(), Existing::Resume).unwrap_err();
+    assert_eq!(failure.cause, Cause::Mistake);
+    assert!(failure.message.contains("last.safetensors"), "{failure}");
+    assert!(failure.help.unwrap().contains("--overwrite"));
+    assert_eq!(fs::read(&last).unwrap().len(), bytes.len() / 2);
+    fs::write(&last, &bytes).unwrap();
+    go(folder.path(), &Try::default(), Existing::Resume).unwrap();
+    assert_same(&run, &whole.path().join("small"));
+}
+
+#[test]
 fn going_on_with_another_stage_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let shape = Try::default();

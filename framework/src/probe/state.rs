@@ -255,9 +255,8 @@ impl Shelf<'_> {
 
     /// Reads a file of this very stage.
     fn read(&self, path: &Path) -> Result<Checkpoint, Failure> {
-        let checkpoint = checkpoint::read(path).map_err(|failure| match &failure.help {
-            Some(_) => failure,
-            None => failure.help("put a copy of the file back, or start again with --overwrite"),
+        let checkpoint = checkpoint::read(path).map_err(|failure| {
+            failure.help("put a copy of the file back, or start again with --overwrite")
         })?;
         let text = |key: &str| checkpoint.metadata.get(key).map_or("", String::as_str);
         if text("format") != FORMAT || text("stage") != self.stage {
