@@ -403,7 +403,7 @@ fn inset(drawing: &mut Drawing, points: Points<'_>, pairs: usize, whole: &Frame,
         .marks
         .push(Mark::frame(low, high, 1.5, BLACK.into()));
     let times = INSET * whole.span(0) / part.span(0);
-    let scale = match times < 10.0 {
+    let scale = match times < 9.95 {
         true => format!("zoom in ({times:.1}X)"),
         false => format!("zoom in ({times:.0}X)"),
     };
