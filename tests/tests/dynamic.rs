@@ -62,7 +62,7 @@ fn metrics_in_cpp() {
     );
     assert_eq!(
         value(&*of("Silent").plugin),
-        Err("Silent failed with code 3 and no message".to_owned())
+        Err("Silent: failed with code 3 and no message".to_owned())
     );
 }
 

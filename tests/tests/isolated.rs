@@ -87,7 +87,7 @@ fn values_are_those_of_the_library_loaded_here() {
     assert_eq!(value(&*one.plugin), Ok(22.5));
     assert!(
         one.line
-            .ends_with("isolated: (seconds: 60, memory_mb: 2048))"),
+            .ends_with("isolated: Limits(seconds: 60, memory_mb: 2048))"),
         "{}",
         one.line
     );
@@ -208,7 +208,7 @@ fn a_panic_that_aborts_is_a_message() {
 
 /// The metrics in Rust with panics that end the program.
 fn aborting_rust(folder: &Path) -> Option<PathBuf> {
-    let rustc = |name: &str, kind: &str, source: PathBuf| {
+    let rustc = |name: &str, kind: &str, source: PathBuf, more: &[&str]| {
         let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(compiler)
             .args([
@@ -223,6 +223,7 @@ fn aborting_rust(folder: &Path) -> Option<PathBuf> {
             .arg(folder)
             .arg("-L")
             .arg(folder)
+            .args(more)
             .arg(source)
             .output();
         let Ok(output) = output else {
@@ -234,8 +235,9 @@ fn aborting_rust(folder: &Path) -> Option<PathBuf> {
         Some(())
     };
     let sdk = include().join("../src/lib.rs");
-    rustc("smallfry_metric_sdk", "rlib", sdk)?;
-    rustc("aborting", "cdylib", sources().join("rust.rs"))?;
+    rustc("smallfry_metric_sdk", "rlib", sdk, &[])?;
+    let with_sdk = ["--extern", "smallfry_metric_sdk"];
+    rustc("aborting", "cdylib", sources().join("rust.rs"), &with_sdk)?;
     Some(folder.join("libaborting.so"))
 }
 

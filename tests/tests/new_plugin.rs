@@ -90,8 +90,9 @@ fn they_train(program: &Path, root: &Path) {
     };
     let results = read("results.json");
     let score = |stage: usize| results["stages"][stage]["scores"][0]["value"].as_f64();
-    let (before, after) = (score(0).expect("a number"), score(2).expect("a number"));
-    assert!(after > before + 5.0, "from {before} % to {after} %");
+    for stage in [0, 2] {
+        assert!(score(stage).is_some_and(|value| value > 40.0), "{results}");
+    }
     // An untaught guess is ln 50.
     let loss = results["stages"][1]["loss"].as_f64().expect("a number");
     assert!(loss < 3.0, "{loss}");

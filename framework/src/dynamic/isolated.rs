@@ -39,8 +39,9 @@ const KEPT: usize = 4096;
 /// How long the writing of a process that has ended is waited for; a process that it left behind may hold it open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Between two looks at a process that has closed its answer and is about to end.
+/// Between two looks at whether a process has ended: at first, and the longest.
 const PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -117,14 +118,11 @@ fn ask(
     // Time is foreign code's from here on: until it has read everything the process runs code of this program only.
     let deadline = Instant::now() + Duration::from_secs(limits.seconds);
     if asked.is_ok() {
-        match process
-            .answer
-            .recv_timeout(Duration::from_secs(limits.seconds))
-        {
-            Ok(Ok(answer)) => return Ok(answer),
-            Err(mpsc::RecvTimeoutError::Timeout) => return Err(late(limits)),
-            // It has closed the pipe or written something else to it: its ending tells more.
-            Ok(Err(_)) | Err(mpsc::RecvTimeoutError::Disconnected) => {}
+        match process.answered(deadline) {
+            Some(Ok(answer)) => return Ok(answer),
+            None => return Err(late(limits)),
+            // It has ended, closed the pipe or written something else to it: its ending tells more.
+            Some(Err(_)) => {}
         }
     }
     match process.ended(deadline) {
@@ -210,6 +208,30 @@ impl Process {
         wire::write_head(&mut pipe, path, limits)?;
         question(&mut pipe)?;
         pipe.flush()
+    }
+
+    /// The answer, an error where there will be none, or nothing where there is none before `deadline`. The end of the
+    /// pipe is not waited for once the process has ended: what it left behind may hold the pipe open.
+    fn answered(&self, deadline: Instant) -> Option<io::Result<Answer>> {
+        let mut patience = PAUSE;
+        loop {
+            match self.answer.recv_timeout(patience) {
+                Ok(answer) => return Some(answer),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Some(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if self.ended(now).is_some() {
+                let last = self.answer.recv_timeout(LAST_WORDS);
+                return Some(last.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())));
+            }
+            if now >= deadline {
+                return None;
+            }
+            patience = (2 * patience).min(LONGEST_PAUSE).min(deadline - now);
+        }
     }
 
     /// How the process ended, if it does before `deadline`; it stays to be reaped, so that its number is nobody else's.

@@ -77,8 +77,10 @@ impl Dataset for Drawings {
         // A drawing is a function of its number.
         let mut random = Random::new(&[self.params.draw, sample as u64]);
         let mut colour = || [0; 3].map(|_: u8| random.below(256) as u8);
-        let (ground, ink) = (colour(), colour());
-        let radius = side as f64 * random.uniform(0.15, 0.3);
+        let (ground, mut ink) = (colour(), colour());
+        // As in the world, colour is a hint: one channel of the ink leans towards the class.
+        ink[self.class(sample)] = 255 - ink[self.class(sample)] / 3;
+        let radius = side as f64 * random.uniform(0.25, 0.4);
         let mut centre = || random.uniform(radius, side as f64 - radius);
         let (x, y) = (centre(), centre());
         let mut image = Image::black(side, side);
