@@ -17,7 +17,7 @@ use smallfry::{
     testing::{self, Set},
 };
 use smallfry_tests::{
-    library::{compile, include, metric, rust_library, set, sources, value},
+    library::{compile, include, metric, rust_library, sources, value},
     program::{command, program, run},
 };
 
