@@ -37,8 +37,8 @@ pub use remake::remake;
 pub use verify::{Findings, verify};
 
 /// Bytes of a view's file and of an image's, about: means over photographs.
-const VIEW_BYTES: u64 = 14_000;
-const IMAGE_BYTES: u64 = 45_000;
+const VIEW_BYTES: u64 = 9_000;
+const IMAGE_BYTES: u64 = 35_000;
 
 /// A stage of views that is ready to run.
 pub struct Prepared<'a> {
@@ -70,31 +70,36 @@ pub struct Outcome {
     pub left_out: Vec<(String, String)>,
 }
 
+/// A set that is not written yet, and what is worth knowing of it, as headings and their texts.
+pub type Planned = (Arc<dyn Dataset>, Vec<(&'static str, String)>);
+
 /// The set that `stage` will write of `data`, with lines that tell of it; `root` is the run folder.
 ///
 /// # Errors
 /// The images have no classes or impossible ones, the folder is taken, or the disk is too small by far.
-pub fn planned(
-    stage: &Views,
-    data: &dyn Dataset,
-    root: &Path,
-) -> Result<(Arc<dyn Dataset>, Vec<(&'static str, String)>), Diagnostic> {
+pub fn planned(stage: &Views, data: &dyn Dataset, root: &Path) -> Result<Planned, Diagnostic> {
     let listing = list(stage, data)?;
     let folder = folder(stage, root);
-    if let Some(given) = &stage.folder
-        && State::read(given).is_ok_and(|state| matches!(state, State::Foreign))
-    {
-        let wrong = format!("`{}` holds files that are no static views", given.display());
-        let error = stage.site.error("folder", wrong);
-        return Err(error.help("give an empty folder, or one that does not exist yet"));
-    }
+    // What cannot be read now fails the run, with its reason.
+    let there = match State::read(&folder) {
+        Ok(State::Foreign) if stage.folder.is_some() => {
+            let wrong = format!(
+                "`{}` holds files that are no static views",
+                folder.display()
+            );
+            let error = stage.site.error("folder", wrong);
+            return Err(error.help("give an empty folder, or one that does not exist yet"));
+        }
+        Ok(State::Begun(manifest) | State::Whole(manifest)) => manifest.bytes(),
+        _ => 0,
+    };
     let (samples, views) = (listing.samples.len(), stage.mode.files() - 1);
     let bytes = samples as u64 * (IMAGE_BYTES + views as u64 * VIEW_BYTES);
     let mut size = format!("about {}", megabytes(bytes));
     if let Some(free) = free_space(existing(&folder)) {
         size += &format!(" of {} that are free", megabytes(free));
-        // The estimate may be twice too large.
-        if bytes / 2 > free {
+        // The estimate may be twice too large, and a part of the files may be there.
+        if (bytes / 2).saturating_sub(there) > free {
             let wrong = format!("the files take {size} in `{}`", folder.display());
             let error = stage.site.error("folder", wrong);
             return Err(error.help("make room, lower `per_class`, or give another `folder`"));
