@@ -8,14 +8,18 @@ mod check;
 mod compare;
 mod convert;
 mod describe;
+mod diff;
+mod fmt;
 mod foreign;
 #[cfg(unix)]
 mod isolated_metric;
 mod library;
 mod list;
+mod manual;
 mod new_plugin;
 mod replay;
 mod run;
+mod sweep;
 mod verify;
 mod verify_resume;
 
@@ -51,6 +55,10 @@ enum Verb {
     Run {
         #[command(flatten)]
         experiment: Experiment,
+        /// Run it for each of several values, such as `pretrain.objective.temperature=0.1,0.2`; for every combination of
+        /// values where given several times
+        #[arg(long, value_name = "PATH=VALUE,..")]
+        sweep: Vec<String>,
         /// Go on with a run that was stopped
         #[arg(long, conflicts_with = "overwrite")]
         resume: bool,
@@ -85,6 +93,25 @@ enum Verb {
         /// Print what was found as JSON
         #[arg(long, conflicts_with = "resolved")]
         json: bool,
+    },
+    /// Tell what differs between two experiment files once every default is filled in; exit code 1 if anything does
+    Diff {
+        /// The first file
+        first: PathBuf,
+        /// The second file
+        second: PathBuf,
+        /// Print the differences as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lay out experiment files, keeping comments, and name those that changed
+    Fmt {
+        /// The files; `-` takes one from the input and prints it
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Change nothing; exit code 1 if a file would change
+        #[arg(long)]
+        check: bool,
     },
     /// List the plugins linked into this program
     List {
@@ -134,8 +161,8 @@ enum Verb {
     },
     /// Compare runs: what differs in their settings, then their numbers
     Compare {
-        /// The runs' folders, such as `runs/quickstart`; differences are to the first
-        #[arg(required = true, num_args = 2.., value_name = "RUN")]
+        /// The runs' folders, such as `runs/quickstart`, or that of a sweep; differences are to the first
+        #[arg(required = true, value_name = "RUN")]
         folders: Vec<PathBuf>,
         /// Print the comparison as JSON
         #[arg(long)]
@@ -152,6 +179,16 @@ enum Verb {
     Report {
         /// The run's folder, such as `runs/quickstart`
         folder: PathBuf,
+    },
+    /// Print the script that completes this program's verbs and options in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of this program or of a verb, for `man -l -`
+    Man {
+        /// The verb
+        verb: Option<String>,
     },
 }
 
@@ -173,6 +210,8 @@ enum Refusal {
     Mistakes(Vec<Diagnostic>),
     /// Anything else.
     Failure(Failure),
+    /// Nothing is wrong, but the answer is no; the text is the output all the same.
+    Verdict(String),
     /// A part of what was asked is there.
     Partly {
         /// What the verb has to say all the same.
@@ -209,8 +248,7 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let commands = programs.iter().map(foreign::command);
-        let matches = Cli::command().subcommands(commands).get_matches();
+        let matches = command(programs).get_matches();
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
         if let Some((verb, matches)) = matches.subcommand()
@@ -227,6 +265,10 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
             complain(&failure.to_string());
             ExitCode::from(failure.exit_code())
         }
+        Ok(Err(Refusal::Verdict(output))) => {
+            print(&output);
+            ExitCode::FAILURE
+        }
         Ok(Err(Refusal::Partly { output, failure })) => {
             print(&output);
             complain(&failure.to_string());
@@ -240,6 +282,11 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
     }
 }
 
+/// The command line with the verbs of other programs.
+fn command(programs: &[Foreign]) -> clap::Command {
+    Cli::command().subcommands(programs.iter().map(foreign::command))
+}
+
 fn check_names<K: registry::Kind + ?Sized>() -> Result<(), Refusal> {
     registry::check::<K>().map_err(|message| {
         Refusal::Failure(Failure::fault(message).help("link only one of the two crates"))
@@ -250,6 +297,7 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
     match verb {
         Verb::Run {
             experiment,
+            sweep,
             resume,
             allow_change,
             overwrite,
@@ -261,7 +309,13 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
                 (_, true) => crate::run::Existing::Overwrite,
                 _ => crate::run::Existing::Refuse,
             };
-            run::run(&experiment, existing, allow_change, threads, json)
+            let options = run::Options {
+                existing,
+                allow: allow_change,
+                threads,
+                json,
+            };
+            run::run(&experiment, &sweep, options)
         }
         Verb::Check {
             experiment,
@@ -280,6 +334,14 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
             library: None,
             json,
         } => list::list(kind.as_deref(), verbose, json),
+        Verb::Diff {
+            first,
+            second,
+            json,
+        } => diff::diff(&first, &second, json),
+        Verb::Fmt { files, check } => fmt::fmt(&files, check),
+        Verb::Completions { shell } => Ok(manual::completions(shell, command(programs))),
+        Verb::Man { verb } => manual::manual(command(programs), verb.as_deref()),
         Verb::Describe { name } => describe::describe(&name),
         Verb::NewPlugin {
             name,

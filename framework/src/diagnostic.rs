@@ -34,6 +34,8 @@ pub struct Diagnostic {
     pub path: String,
     /// Where in it; none where the file as a whole is meant.
     pub excerpt: Option<Excerpt>,
+    /// What is worth knowing beside it, such as that the file is the base of another.
+    pub note: Option<String>,
     /// What would put it right.
     pub help: Option<String>,
 }
@@ -45,8 +47,15 @@ impl Diagnostic {
             message: message.into(),
             path: path.into(),
             excerpt: None,
+            note: None,
             help: None,
         }
+    }
+
+    /// The same with a remark.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
     }
 
     /// The same with a remedy.
@@ -89,10 +98,12 @@ impl fmt::Display for Diagnostic {
                 gutter
             }
         };
-        match &self.help {
-            Some(help) => write!(f, "\n{:gutter$} = help: {help}", ""),
-            None => Ok(()),
+        for (kind, text) in [("note", &self.note), ("help", &self.help)] {
+            if let Some(text) = text {
+                write!(f, "\n{:gutter$} = {kind}: {text}", "")?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -115,6 +126,7 @@ mod tests {
                 },
                 line: "\té MoCO".into(),
             }),
+            note: None,
             help: Some("did you mean `MoCo`?".into()),
         };
         assert_eq!(
@@ -125,10 +137,12 @@ mod tests {
 
     #[test]
     fn a_whole_file_needs_no_line() {
-        let diagnostic = Diagnostic::whole("a.ron", "no such file").help("look elsewhere");
+        let diagnostic = Diagnostic::whole("a.ron", "no such file")
+            .help("look elsewhere")
+            .note("b.ron asks for it");
         assert_eq!(
             diagnostic.to_string(),
-            "no such file\n --> a.ron\n  = help: look elsewhere"
+            "no such file\n --> a.ron\n  = note: b.ron asks for it\n  = help: look elsewhere"
         );
     }
 }

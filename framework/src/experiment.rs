@@ -4,6 +4,7 @@
 //! is split into its parts first and every part read for itself; serde alone would stop at the first mistake. A new
 //! kind of stage is a file beside [`pretrain`] and an arm in `stage`.
 
+mod base;
 mod evaluate;
 mod fields;
 mod health;
@@ -17,7 +18,7 @@ mod subject;
 mod views;
 
 use std::{
-    fs,
+    fs, io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -67,7 +68,12 @@ pub fn parse(
     overrides: &[String],
 ) -> Result<Plan, Vec<Diagnostic>> {
     source.check_syntax().map_err(|error| vec![error])?;
-    let mut errors = overrides::apply(&mut source, overrides);
+    let mut errors = Vec::new();
+    source = match base::laid_over(source, folder, &mut errors) {
+        Some(source) => source,
+        None => return Err(errors),
+    };
+    errors.extend(overrides::apply(&mut source, overrides));
     let file = source.name().to_owned();
     let mut reader = Reader {
         source: Arc::new(source),
@@ -80,6 +86,13 @@ pub fn parse(
         Some(plan) if errors.is_empty() => Ok(Plan { plugins, ..plan }),
         _ => Err(in_reading_order(errors, &file, overrides)),
     }
+}
+
+/// Gives the experiment, and so its run folder, another name.
+pub fn rename(plan: &mut Plan, name: &str) {
+    let line = |name: &str| format!("    name: {},\n", layout::quoted(name));
+    plan.resolved = plan.resolved.replacen(&line(&plan.name), &line(name), 1);
+    name.clone_into(&mut plan.name);
 }
 
 /// Sorts by place, the file before the command line, and drops what is there twice: a part that two stages share is
@@ -125,9 +138,7 @@ fn experiment(reader: &mut Reader, default_name: &str) -> Option<Plan> {
         }
     };
     let name = fields.name(default_name);
-    let seed = fields.optional("seed", "1").unwrap_or(0);
-    let folder = folder(&mut fields);
-    let output = fields.optional::<PathBuf>("output", "\"runs\"");
+    let place = place(&mut fields);
     let stages = match fields.field("stages") {
         Some(field) => {
             let items = fields.items(&field, "stages");
@@ -143,7 +154,7 @@ fn experiment(reader: &mut Reader, default_name: &str) -> Option<Plan> {
     };
     fields.finish();
     let stages = read_stages(reader, &stages);
-    Some(plan(reader, name, seed, folder, output, stages?))
+    Some(plan(reader, name, place, stages?))
 }
 
 /// A file that is one stage: the stage also takes the fields of the experiment.
@@ -154,15 +165,36 @@ fn single(
     default_name: &str,
 ) -> Option<Plan> {
     let mut fields = Fields::open(reader, value, kind);
-    let seed = fields.optional("seed", "1").unwrap_or(0);
-    let folder = folder(&mut fields);
-    let output = fields.optional::<PathBuf>("output", "\"runs\"");
+    let place = place(&mut fields);
     drop(fields);
     let mut stages = Stages::new(reader, std::slice::from_ref(&value.range));
     stages.alone = true;
     let stages = stages.read(reader);
     let name = default_name.to_owned();
-    Some(plan(reader, name, seed, folder, output, stages?))
+    Some(plan(reader, name, place, stages?))
+}
+
+/// What an experiment has beside its name and its stages.
+struct Place {
+    seed: u64,
+    folder: PathBuf,
+    output: Option<PathBuf>,
+}
+
+fn place(fields: &mut Fields<'_>) -> Place {
+    let seed = fields.optional("seed", "1").unwrap_or(0);
+    let folder = folder(fields);
+    base::left_over(fields);
+    let output = fields.field("output").map(|field| field.value);
+    let given = fields.optional::<PathBuf>("output", "\"runs\"");
+    let output = given
+        .zip(output)
+        .map(|(given, range)| folder.join(fields.reader.path(&given, &range)));
+    Place {
+        seed,
+        folder,
+        output,
+    }
 }
 
 /// The folder that relative paths start from, made absolute.
@@ -175,7 +207,11 @@ fn folder(fields: &mut Fields<'_>) -> PathBuf {
         Ok(folder) => folder,
         Err(error) => {
             if given.is_some() {
-                fields.refuse("folder", &error.to_string());
+                let reason = match error.kind() {
+                    io::ErrorKind::NotFound => "there is no such folder".to_owned(),
+                    _ => error.to_string(),
+                };
+                fields.refuse("folder", &reason);
             }
             fields.reader.folder.clone()
         }
@@ -295,6 +331,7 @@ impl Stages {
         let mut later = self.outlines[i..].iter().skip(1).filter(such);
         Err(match later.any(|outline| outline.name == name) {
             true => "it comes later in the file; put it before this stage".to_owned(),
+            false if names.is_empty() => format!("put a stage `{kind}(..)` before this one"),
             false => suggest(name, &names),
         })
     }
@@ -308,7 +345,7 @@ impl Stages {
     ) -> Fields<'a> {
         let mut fields = Fields::open(reader, &outline.value, owner);
         if self.alone {
-            for name in ["seed", "folder", "output"] {
+            for name in ["seed", "folder", "output", "base", "changes"] {
                 fields.field(name);
             }
         }
@@ -316,19 +353,16 @@ impl Stages {
     }
 }
 
-fn plan(
-    reader: &Reader,
-    name: String,
-    seed: u64,
-    folder: PathBuf,
-    output: Option<PathBuf>,
-    stages: Vec<(Stage, String)>,
-) -> Plan {
+fn plan(reader: &Reader, name: String, place: Place, stages: Vec<(Stage, String)>) -> Plan {
+    let Place {
+        seed,
+        folder,
+        output,
+    } = place;
     let list = layout::list(stages.iter().map(|stage| stage.1.as_str()));
     let mut fields = vec![("name", layout::quoted(&name)), ("seed", seed.to_string())];
     let essence = layout::block("Experiment", &[fields[1].clone(), ("stages", list.clone())]);
     fields.push(("folder", layout::quoted(&folder.to_string_lossy())));
-    let output = output.map(|output| folder.join(output));
     if let Some(output) = &output {
         fields.push(("output", layout::quoted(&output.to_string_lossy())));
     }

@@ -42,6 +42,7 @@ pub mod run;
 pub mod schedule;
 pub mod source;
 pub mod statics;
+pub mod sweep;
 pub mod tensor;
 pub mod testing;
 pub mod train;

@@ -1,4 +1,5 @@
-//! Changes to an experiment file from the command line: `path.to.field=value`.
+//! Changes to an experiment file, from the command line or in the field `changes` of a file with a base:
+//! `path.to.field=value`.
 //!
 //! The value is spliced into the file's text before anything is built, so that it is read, checked and reported exactly
 //! as if it stood there. A path starts at a field of the file (`seed`, `stages`) or at the name of a stage; it goes on
@@ -25,16 +26,25 @@ pub(crate) fn apply(source: &mut Source, overrides: &[String]) -> Vec<Diagnostic
     let mut errors = Vec::new();
     for text in overrides {
         let origin = source.add_origin(ORIGIN, text);
-        let applied =
-            Override::parse(source, origin, text).and_then(|change| change.apply(source, origin));
-        errors.extend(applied.err());
+        errors.extend(apply_one(source, text, (origin, 0)).err());
     }
     errors
+}
+
+/// Applies the change `text`, which was typed at a place of one of the source's origins.
+pub(crate) fn apply_one(
+    source: &mut Source,
+    text: &str,
+    (origin, start): (usize, usize),
+) -> Result<(), Diagnostic> {
+    Override::parse(source, (origin, start), text)?.apply(source)
 }
 
 /// A split `path=value`; ranges lie in its own text.
 struct Override<'a> {
     text: &'a str,
+    /// The origin that it stands in, and where it starts there.
+    place: (usize, usize),
     path: Vec<Range<usize>>,
     value: Range<usize>,
     /// The value is no RON but a bare text, such as a path that the shell took the quotes from.
@@ -42,8 +52,8 @@ struct Override<'a> {
 }
 
 impl<'a> Override<'a> {
-    fn parse(source: &Source, origin: usize, text: &'a str) -> Result<Self, Diagnostic> {
-        let fail = |range: Range<usize>, message: &str| source.error_in(origin, range, message);
+    fn parse(source: &Source, place: (usize, usize), text: &'a str) -> Result<Self, Diagnostic> {
+        let fail = |range: Range<usize>, message: &str| error(source, place, &range, message);
         let Some(equals) = text.find('=') else {
             return Err(fail(
                 0..text.len(),
@@ -74,31 +84,32 @@ impl<'a> Override<'a> {
         }
         Ok(Self {
             text,
+            place,
             path,
             value,
             bare,
         })
     }
 
-    fn apply(&self, source: &mut Source, origin: usize) -> Result<(), Diagnostic> {
+    fn apply(&self, source: &mut Source) -> Result<(), Diagnostic> {
         let mut at = Value::parse(source.text(), source.all());
         for (depth, part) in self.path.iter().enumerate() {
             let last = depth + 1 == self.path.len();
-            match self.step(source, origin, &at, depth)? {
+            match self.step(source, &at, depth)? {
                 Step::Here => {
                     if last {
-                        return Err(source
-                            .error_in(origin, part.clone(), "this is a stage, not a field of one")
+                        let message = "this is a stage, not a field of one";
+                        return Err(error(source, self.place, part, message)
                             .help("go on with the field: `stage.field=value`"));
                     }
                 }
                 Step::To(range) if last => {
-                    self.splice(source, origin, range, None);
+                    self.splice(source, range, None);
                     return Ok(());
                 }
                 Step::To(range) => at = Value::parse(source.text(), range),
                 Step::New => {
-                    self.splice(source, origin, at.range.clone(), Some((part, &at)));
+                    self.splice(source, at.range.clone(), Some((part, &at)));
                     return Ok(());
                 }
             }
@@ -107,17 +118,11 @@ impl<'a> Override<'a> {
     }
 
     /// Where one part of the path leads from `at`.
-    fn step(
-        &self,
-        source: &Source,
-        origin: usize,
-        at: &Value,
-        depth: usize,
-    ) -> Result<Step, Diagnostic> {
+    fn step(&self, source: &Source, at: &Value, depth: usize) -> Result<Step, Diagnostic> {
         let part = &self.path[depth];
         let name = &self.text[part.clone()];
         let last = depth + 1 == self.path.len();
-        let fail = |message: String| source.error_in(origin, part.clone(), message);
+        let fail = |message: String| error(source, self.place, part, &message);
         if let Some(field) = field(source, at, name) {
             return Ok(Step::To(field));
         }
@@ -179,11 +184,11 @@ impl<'a> Override<'a> {
     fn splice(
         &self,
         source: &mut Source,
-        origin: usize,
         range: Range<usize>,
         owner: Option<(&Range<usize>, &Value)>,
     ) {
-        let start = self.value.start;
+        let (origin, first) = self.place;
+        let start = first + self.value.start;
         let text = &self.text[self.value.clone()];
         let typed = Part::Typed(text, start);
         // A word in place of a text is a text whose quotes the shell has taken.
@@ -201,20 +206,31 @@ impl<'a> Override<'a> {
             source.splice(range, origin, &value);
             return;
         };
-        let key = Part::Typed(&self.text[name.clone()], name.start);
+        let key_start = first + name.start;
+        let key = Part::Typed(&self.text[name.clone()], key_start);
         let mut parts = Vec::new();
         let (at, close) = match owner.inside(source.text()) {
             Some(inside) => (inside, ", "),
             None => {
-                parts.push(Part::Implied("(", name.start));
+                parts.push(Part::Implied("(", key_start));
                 (owner.range.end, ")")
             }
         };
-        parts.extend([key, Part::Implied(": ", name.start)]);
+        parts.extend([key, Part::Implied(": ", key_start)]);
         parts.extend(value);
         parts.push(Part::Implied(close, start));
         source.splice(at..at, origin, &parts);
     }
+}
+
+/// A mistake in `range` of the change that stands at `place`.
+fn error(
+    source: &Source,
+    (origin, start): (usize, usize),
+    range: &Range<usize>,
+    message: &str,
+) -> Diagnostic {
+    source.error_in(origin, start + range.start..start + range.end, message)
 }
 
 /// Where a part of a path leads.
@@ -256,7 +272,7 @@ fn item(source: &Source, list: &Value, name: &str) -> Result<Option<Range<usize>
 }
 
 /// The name of a stage: its field `name`, or its kind in lower case.
-fn stage_name(source: &Source, value: &Value) -> Option<String> {
+pub(crate) fn stage_name(source: &Source, value: &Value) -> Option<String> {
     match field(source, value, "name") {
         Some(range) => source.parse(&range).ok(),
         None => Some(source.slice(value.name.as_ref()?).to_lowercase()),

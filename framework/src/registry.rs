@@ -26,7 +26,7 @@ use crate::{
 pub use built::Built;
 pub use nested::Nested;
 pub use reference::parse;
-pub(crate) use reference::{build_at, no_plugins};
+pub(crate) use reference::{build_at, build_in, no_plugins};
 pub use used::Used;
 pub(crate) use used::using;
 
@@ -85,6 +85,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Where a path from an experiment file leads.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        reference::path_asked();
         self.folder.join(path)
     }
 }

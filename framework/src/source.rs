@@ -1,21 +1,30 @@
 //! An experiment file's text, and the way from a range of it back to a line and column.
 //!
-//! Overrides from the command line are spliced into the text, so that everything after sees one file; the source
-//! remembers which part came from where, and a mistake in an override is shown in the override. Ranges are byte offsets
-//! into that one text.
+//! A file is woven into the text of its base and overrides from the command line are spliced in, so that everything after
+//! sees one file; the source remembers which part came from where, and a mistake is shown where it was typed. Ranges are
+//! byte offsets into that one text.
 
 pub(crate) mod explain;
+mod format;
 mod site;
 pub(crate) mod syntax;
+mod weave;
 
-use std::{fs, io::Read, ops::Range, path::Path};
+use std::{
+    fs,
+    io::Read,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use ron::{Options, extensions::Extensions, value::RawValue};
 use serde::de::DeserializeOwned;
 
 use crate::diagnostic::{Diagnostic, Excerpt, Place};
 
+pub use format::format;
 pub use site::Site;
+pub(crate) use weave::{Strand, Weave};
 
 /// The largest experiment file that is read, in bytes; a larger one is not an experiment file.
 const LARGEST: u64 = 4 << 20;
@@ -51,6 +60,50 @@ struct Piece {
 struct Origin {
     name: String,
     text: String,
+    /// Where its relative paths start; where those of the file start unless it says.
+    folder: Option<PathBuf>,
+    /// What mistakes in it add.
+    note: Option<String>,
+}
+
+impl Origin {
+    fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            text: text.into(),
+            folder: None,
+            note: None,
+        }
+    }
+
+    /// A mistake at the byte `start`, with `length` characters underlined as far as the line goes.
+    fn error(&self, start: usize, length: usize, message: String) -> Diagnostic {
+        let before = &self.text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[line_start..].lines().next().unwrap_or("");
+        let column = self.text[line_start..start].chars().count() + 1;
+        let room = (line.chars().count() + 1).saturating_sub(column);
+        Diagnostic {
+            message,
+            path: self.name.clone(),
+            excerpt: Some(Excerpt {
+                place: Place {
+                    line: before.matches('\n').count() + 1,
+                    column,
+                    length: length.min(room).max(1),
+                },
+                line: line.to_owned(),
+            }),
+            note: self.note.clone(),
+            help: None,
+        }
+    }
+}
+
+/// The characters of the first line of a text.
+fn first_line(text: &str) -> usize {
+    let line = text.lines().next().unwrap_or("");
+    line.trim_end().chars().count()
 }
 
 impl Source {
@@ -106,10 +159,7 @@ impl Source {
                 offset: 0,
                 fixed: false,
             }],
-            origins: vec![Origin {
-                name: name.into(),
-                text: text.clone(),
-            }],
+            origins: vec![Origin::new(name, text.clone())],
             text,
         }
     }
@@ -144,7 +194,8 @@ impl Source {
     /// # Errors
     /// The first place where it is not; nothing behind that can be understood.
     pub(crate) fn check_syntax(&self) -> Result<(), Diagnostic> {
-        match RawValue::from_ron(&self.text) {
+        // A comment in the last line may end without a line break; RON wants one.
+        match RawValue::from_ron(&format!("{}\n", self.text)) {
             Ok(_) => Ok(()),
             Err(error) => Err(explain::syntax(self, &error)),
         }
@@ -161,32 +212,19 @@ impl Source {
     /// A mistake in a range.
     pub fn error(&self, range: &Range<usize>, message: impl Into<String>) -> Diagnostic {
         let (origin, start) = self.origin_of(range.start);
-        let text = &origin.text;
-        let before = &text[..start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = text[line_start..].lines().next().unwrap_or("");
-        let column = text[line_start..start].chars().count() + 1;
-        let wanted = self
-            .slice(range)
-            .lines()
-            .next()
-            .unwrap_or("")
-            .trim_end()
-            .chars()
-            .count();
-        let room = (line.chars().count() + 1).saturating_sub(column);
-        Diagnostic {
-            message: message.into(),
-            path: origin.name.clone(),
-            excerpt: Some(Excerpt {
-                place: Place {
-                    line: before.matches('\n').count() + 1,
-                    column,
-                    length: wanted.min(room).max(1),
-                },
-                line: line.to_owned(),
-            }),
-            help: None,
+        origin.error(start, first_line(self.slice(range)), message.into())
+    }
+
+    /// The folder where relative paths in what stands at `at` start, where it is another than that of the file.
+    pub(crate) fn folder_at(&self, at: usize) -> Option<&Path> {
+        self.origin_of(at).0.folder.as_deref()
+    }
+
+    /// Makes this the base of another file: says in all mistakes `note`, and where relative paths start.
+    pub(crate) fn become_base(&mut self, folder: &Path, note: &str) {
+        for origin in &mut self.origins {
+            origin.folder.get_or_insert_with(|| folder.to_owned());
+            origin.note.get_or_insert_with(|| note.to_owned());
         }
     }
 
@@ -208,11 +246,16 @@ impl Source {
 
     /// Adds a text that parts can be spliced in from; gives its number.
     pub(crate) fn add_origin(&mut self, name: &str, text: &str) -> usize {
-        self.origins.push(Origin {
-            name: name.to_owned(),
-            text: text.to_owned(),
-        });
+        self.origins.push(Origin::new(name, text));
         self.origins.len() - 1
+    }
+
+    /// The number of the text that `range` stands in, and its place there, if it was typed there as it is.
+    pub(crate) fn typed_at(&self, range: &Range<usize>) -> Option<(usize, usize)> {
+        let (index, piece) = self.piece_at(range.start);
+        let end = self.pieces.get(index + 1).map(|next| next.start);
+        let whole = end.is_none_or(|end| range.end <= end);
+        (whole && !piece.fixed).then_some((piece.origin, piece.offset))
     }
 
     /// A mistake within an added text.
@@ -222,8 +265,9 @@ impl Source {
         range: Range<usize>,
         message: impl Into<String>,
     ) -> Diagnostic {
-        let Origin { name, text } = &self.origins[origin];
-        Source::new(name.clone(), text.clone()).error(&range, message)
+        let origin = &self.origins[origin];
+        let length = first_line(&origin.text[range.clone()]);
+        origin.error(range.start, length, message.into())
     }
 
     /// Replaces a range by parts, each a text and the place in an added text that it came from.

@@ -223,3 +223,84 @@ fn a_reader_that_stops_is_no_error() {
     let status = child.wait().expect("it ends");
     assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn files_are_compared_by_what_they_come_to() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let text = fs::read_to_string(fixtures().join("good.ron")).expect("it is there");
+    let text = text.replace("\"photos\"", &format!("{:?}", fixtures().join("photos")));
+    let same = format!(
+        "// Other words for the same.\n{}",
+        text.replace("SGD", "SGD(lr: 0.03)")
+    );
+    let other = text
+        .replace("MoCo(queue: 8)", "MoCo(queue: 4)")
+        .replace("Cosine", "Constant");
+    for (name, text) in [("a.ron", &text), ("b.ron", &same), ("c.ron", &other)] {
+        fs::write(folder.path().join(name), text).expect("the folder is ours");
+    }
+    let diff = |arguments: &[&str]| run(folder.path(), &[&["diff"], arguments].concat());
+    assert_eq!(diff(&["a.ron", "b.ron"]).code, Some(0));
+    assert_eq!(diff(&["a.ron", "b.ron"]).output, "");
+    let differing = diff(&["a.ron", "c.ron"]);
+    assert_eq!((differing.code, differing.errors.as_str()), (Some(1), ""));
+    assert!(
+        differing.output.starts_with(
+            "- pretrain.objective.queue=8\n+ pretrain.objective.queue=4\n- pretrain.schedule=Cosine\n+ pretrain.schedule=Constant\n"
+        ),
+        "{differing:?}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&diff(&["--json", "a.ron", "c.ron"]).output).expect("it is JSON");
+    assert_eq!(json[0]["path"], "pretrain.objective.queue");
+    assert_eq!(diff(&["a.ron", "none.ron"]).code, Some(2));
+}
+
+#[test]
+fn files_are_laid_out_in_place() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join("a.ron");
+    let ugly = "Experiment( // why\r\n  seed:1,stages:[ ] )";
+    fs::write(&path, ugly).expect("the folder is ours");
+    let fmt = |arguments: &[&str]| run(folder.path(), &[&["fmt"], arguments].concat());
+    let checked = fmt(&["--check", "a.ron"]);
+    assert_eq!(
+        (checked.code, checked.output.as_str()),
+        (Some(1), "a.ron\n")
+    );
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), ugly);
+    assert_eq!(fmt(&["a.ron"]).output, "a.ron\n");
+    let laid_out = "Experiment(\n    // why\n    seed: 1,\n    stages: [],\n)\n";
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), laid_out);
+    assert_eq!(fmt(&["a.ron"]).output, "");
+    assert_eq!(fmt(&["--check", "a.ron"]).code, Some(0));
+    fs::write(&path, "Experiment(").expect("the folder is ours");
+    let refused = fmt(&["a.ron"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.errors.contains("`(` is never closed"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn the_command_line_describes_itself() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = good(&["completions", shell]);
+        for word in ["verify-resume", "resolved", "moco"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert!(mistake(&["completions", "tcsh"]).contains("possible values"));
+    let page = good(&["man"]);
+    assert!(
+        page.contains(".TH smallfry 1") && page.contains("verify"),
+        "{page}"
+    );
+    let page = good(&["man", "run"]);
+    assert!(
+        page.contains(".TH smallfry-run 1") && page.contains("allow\\-change"),
+        "{page}"
+    );
+    assert!(mistake(&["man", "rum"]).starts_with("error: there is no verb `rum`"));
+}

@@ -1,33 +1,42 @@
 //! `run FILE`: trains and evaluates.
 
-use super::{Experiment, Refusal, load, to_json};
+use super::{Experiment, Refusal, load, sweep, to_json};
 use crate::{
     failure::Failure,
     run::{Existing, Progress, RunOptions, Summary},
 };
 
+/// How to run it.
+pub(super) struct Options {
+    pub existing: Existing,
+    pub allow: Vec<String>,
+    pub threads: Option<u16>,
+    pub json: bool,
+}
+
 pub(super) fn run(
     experiment: &Experiment,
-    existing: Existing,
-    allow: Vec<String>,
-    threads: Option<u16>,
-    json: bool,
+    swept: &[String],
+    options: Options,
 ) -> Result<String, Refusal> {
-    let plan = load(experiment)?;
-    if let Some(threads) = threads {
+    if let Some(threads) = options.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(usize::from(threads))
             .build_global()
             .map_err(|error| Failure::fault(format!("cannot start threads: {error}")))?;
     }
-    let options = RunOptions {
+    if !swept.is_empty() {
+        return sweep::sweep(experiment, swept, options);
+    }
+    let plan = load(experiment)?;
+    let run = RunOptions {
         experiment: plan.source.original().to_owned(),
-        existing,
+        existing: options.existing,
         progress: Progress::Stderr,
-        allow,
+        allow: options.allow,
     };
-    let summary = crate::run::run(&plan, &options)?;
-    let output = match json {
+    let summary = crate::run::run(&plan, &run)?;
+    let output = match options.json {
         true => to_json(&summary),
         false => told(&summary),
     };

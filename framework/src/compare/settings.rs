@@ -152,6 +152,12 @@ impl Settings {
             }
             return;
         }
+        // A plugin of a base in another folder.
+        if let (Some("In"), [folder, plugin]) = (name, values.as_slice()) {
+            self.leaf(&format!("{path}.folder"), source.slice(&folder.range));
+            self.add(source, path, plugin);
+            return;
+        }
         let texts: Vec<_> = items.iter().map(|item| source.slice(item)).collect();
         match name {
             Some(name) if texts.is_empty() => self.leaf(path, name),

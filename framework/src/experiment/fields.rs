@@ -1,12 +1,17 @@
 //! Reads the fields of an experiment or stage, one by one, so that one mistake does not hide the next.
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    ops::Range,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::de::DeserializeOwned;
 
 use crate::{
     diagnostic::Diagnostic,
-    registry::{Built, Context, Kind, build_at, entries, one},
+    registry::{Built, Context, Kind, build_at, build_in, entries, nearest, one},
     source::{
         Site, Source,
         explain::{Misfit, range_of, suggest},
@@ -41,7 +46,11 @@ impl Reader {
         let context = Context {
             folder: &self.folder,
         };
-        match build_at(&context, &self.source, range) {
+        let built = match self.elsewhere(range) {
+            Some(folder) => build_in(&context, &folder, &self.source, range),
+            None => build_at(&context, &self.source, range),
+        };
+        match built {
             Ok(built) => Some(built),
             Err(errors) => {
                 self.errors.extend(errors);
@@ -49,6 +58,36 @@ impl Reader {
             }
         }
     }
+}
+
+impl Reader {
+    /// A path that stands in `range`, as it is from the folder of the experiment: a base may lie in another.
+    pub fn path(&self, path: &Path, range: &Range<usize>) -> PathBuf {
+        match self.elsewhere(range) {
+            Some(folder) => folder.join(path),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The folder where relative paths in what stands in `range` start, from that of the experiment; none where they are
+    /// the same.
+    fn elsewhere(&self, range: &Range<usize>) -> Option<PathBuf> {
+        let folder = self.source.folder_at(range.start)?;
+        let own = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        (own != folder).then(|| from(&own, folder))
+    }
+}
+
+/// The way from one absolute folder to another; the other as it is where there is none.
+fn from(start: &Path, end: &Path) -> PathBuf {
+    let (here, there): (Vec<_>, Vec<_>) =
+        (start.components().collect(), end.components().collect());
+    let shared = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
+    if shared == 0 || !end.is_absolute() {
+        return end.to_owned();
+    }
+    let up = here[shared..].iter().map(|_| Component::ParentDir);
+    up.chain(there[shared..].iter().copied()).collect()
 }
 
 /// The fields of one struct.
@@ -93,7 +132,9 @@ impl<'a> Fields<'a> {
 
     /// The field named `name`, where it is given.
     pub fn field(&mut self, name: &'static str) -> Option<Field> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         self.value
             .fields()
             .iter()
@@ -114,7 +155,7 @@ impl<'a> Fields<'a> {
     /// Notes that a field is missing; `example` shows one.
     pub fn missing(&mut self, name: &str, example: &str) {
         let owner = self.owner;
-        self.error(format!("{owner} lacks its field `{name}`")).help =
+        self.error(lacks(owner, name)).help =
             Some(format!("add, for example, `{name}: {example}`"));
     }
 
@@ -208,7 +249,7 @@ impl<'a> Fields<'a> {
     /// Notes that a field with a plugin is missing.
     pub fn missing_plugin<K: Kind + ?Sized>(&mut self, name: &str) {
         let owner = self.owner;
-        self.error(format!("{owner} lacks its field `{name}`")).help = Some(format!(
+        self.error(lacks(owner, name)).help = Some(format!(
             "give it {}; `list {}` shows those there are",
             one(K::LABEL),
             K::LABEL.replace(' ', "")
@@ -253,6 +294,15 @@ impl<'a> Fields<'a> {
             let name = reader.source.slice(&field.name).to_owned();
             if !known.contains(&name.as_str()) {
                 let help = suggest(&name, &known);
+                if let Some(meant) = nearest(&name, &known) {
+                    let place = value.name.as_ref().unwrap_or(&value.range);
+                    let lacks = reader.source.error(place, lacks(owner, meant));
+                    let same = |error: &Diagnostic| {
+                        (&error.message, &error.excerpt) == (&lacks.message, &lacks.excerpt)
+                    };
+                    // It is not missing, but misspelt.
+                    reader.errors.retain(|error| !same(error));
+                }
                 reader
                     .error(&field.name, format!("{owner} has no field `{name}`"))
                     .help = Some(help);
@@ -262,6 +312,10 @@ impl<'a> Fields<'a> {
             seen.push(name);
         }
     }
+}
+
+fn lacks(owner: &str, name: &str) -> String {
+    format!("{owner} lacks its field `{name}`")
 }
 
 /// A list with one plugin of a kind, as an example.
@@ -282,5 +336,27 @@ fn check_name(name: &str) -> Result<(), String> {
             )),
             None => Ok(()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_between_folders() {
+        for (start, end, way) in [
+            ("/a/b", "/a/b/c", "c"),
+            ("/a/b", "/a", ".."),
+            ("/a/b", "/a/c/d", "../c/d"),
+            ("/a/b", "/x", "../../x"),
+            ("/a/b", "x", "x"),
+        ] {
+            assert_eq!(
+                from(start.as_ref(), end.as_ref()),
+                Path::new(way),
+                "{start} {end}"
+            );
+        }
     }
 }

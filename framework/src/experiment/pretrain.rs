@@ -106,6 +106,7 @@ enum WrittenOrigin {
 /// What stage `i` starts from, and how it is written; none for random weights.
 fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initial, String)> {
     let example = "Restart(File(\"a.pth.tar\"))";
+    let place = fields.field("initial").map(|field| field.value);
     let (word, extent, origin) = match fields
         .optional::<Option<Written>>("initial", example)
         .flatten()?
@@ -116,6 +117,7 @@ fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initia
     };
     let (written, origin) = match origin {
         WrittenOrigin::File(path) => {
+            let path = fields.reader.path(&path, &place.unwrap_or_default());
             let context = Context {
                 folder: &fields.reader.folder,
             };

@@ -55,9 +55,11 @@ pub(super) fn read(
 /// The weights, and how they are written.
 fn weights(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Weights, String)> {
     let example = "Stage(\"pretrain\")`, `File(\"a.safetensors\")` or `Untrained";
+    let place = fields.field("weights").map(|field| field.value);
     match fields.required("weights", example)? {
         Written::Untrained => Some((Weights::Untrained, "Untrained".to_owned())),
         Written::File(path) => {
+            let path = fields.reader.path(&path, &place.unwrap_or_default());
             let written = format!("File({})", layout::quoted(&path.to_string_lossy()));
             let context = Context {
                 folder: &fields.reader.folder,

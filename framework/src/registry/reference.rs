@@ -1,11 +1,20 @@
 //! From the name of a plugin in a text to the plugin.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    cell::Cell,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Built, Context, Kind, entries, find, kind_of, one, used};
 use crate::{
     diagnostic::Diagnostic,
-    source::{Source, explain::suggest, syntax::Value},
+    source::{
+        Source,
+        explain::suggest,
+        syntax::{Body, Value},
+    },
 };
 
 /// Builds the plugin that `text` describes, as `Name` or `Name(parameter: value, ..)`.
@@ -17,6 +26,9 @@ pub fn parse<K: Kind + ?Sized>(context: &Context, text: &str) -> Result<Built<K>
     source.check_syntax().map_err(|error| vec![error])?;
     build_at(context, &source, &source.all())
 }
+
+/// The word for a plugin whose relative paths start elsewhere: `In("../shared", ImageFolder(path: "photos"))`.
+const ELSEWHERE: &str = "In";
 
 /// Builds the plugin that the range `at` of `source` describes.
 pub(crate) fn build_at<K: Kind + ?Sized>(
@@ -38,8 +50,57 @@ pub(crate) fn build_at<K: Kind + ?Sized>(
     let word = source.slice(name);
     match find::<K>(word) {
         Some(entry) => (entry.build)(context, source, &value).inspect(|_| used::note(entry)),
+        None if word == ELSEWHERE => in_folder(context, source, &value),
         None => Err(vec![unknown::<K>(source, name, word)]),
     }
+}
+
+/// As [`build_at`], with relative paths that start at `folder`, seen from the folder of `context`.
+pub(crate) fn build_in<K: Kind + ?Sized>(
+    context: &Context,
+    folder: &Path,
+    source: &Arc<Source>,
+    at: &Range<usize>,
+) -> Result<Built<K>, Vec<Diagnostic>> {
+    let asked = PATHS.get();
+    let inner = Context {
+        folder: &context.folder.join(folder),
+    };
+    let mut built = build_at::<K>(&inner, source, at)?;
+    // What has no path is the same everywhere.
+    if PATHS.get() != asked {
+        let folder = crate::experiment::quoted(&folder.to_string_lossy());
+        for text in [&mut built.resolved, &mut built.line] {
+            *text = format!("{ELSEWHERE}({folder}, {text})");
+        }
+    }
+    Ok(built)
+}
+
+thread_local! {
+    /// How many paths plugins asked for, on this thread.
+    static PATHS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes that a plugin asked where a path leads.
+pub(super) fn path_asked() {
+    PATHS.set(PATHS.get() + 1);
+}
+
+fn in_folder<K: Kind + ?Sized>(
+    context: &Context,
+    source: &Arc<Source>,
+    value: &Value,
+) -> Result<Built<K>, Vec<Diagnostic>> {
+    if let Body::Items(items) = &value.body
+        && let [folder, plugin] = items.as_slice()
+        && let Ok(folder) = source.parse::<PathBuf>(folder)
+    {
+        return build_in(context, &folder, source, plugin);
+    }
+    let message = format!("`{ELSEWHERE}` takes a folder and {}", one(K::LABEL));
+    let example = format!("for example, `{ELSEWHERE}(\"../shared\", Name(parameter: value, ..))`");
+    Err(vec![source.error(&value.range, message).help(example)])
 }
 
 fn unknown<K: Kind + ?Sized>(source: &Source, place: &Range<usize>, word: &str) -> Diagnostic {

@@ -6,7 +6,7 @@ use ron::error::{Error, Position, SpannedError};
 
 use super::{
     Source,
-    syntax::{Field, unclosed},
+    syntax::{Body, Field, Value, is_blank, mismatched, unclosed},
 };
 use crate::{diagnostic::Diagnostic, overrides::ORIGIN, registry::nearest};
 
@@ -28,13 +28,34 @@ pub(crate) fn syntax(source: &Source, error: &SpannedError) -> Diagnostic {
                     &(open..open + 1),
                     format!("`{}` is never closed", &text[open..open + 1]),
                 ),
-                None if text.trim().is_empty() => source
+                None if is_blank(text) => source
                     .error(&range, "the file is empty")
                     .help("start it with `Experiment(` or `Pretrain(`"),
                 None => source.error(&range, "the file ends too early"),
             }
         }
+        Error::ExpectedComma | Error::UnexpectedChar(_)
+            if mismatched(text).is_some_and(|pair| pair.1 == range.start) =>
+        {
+            let (open, close) = mismatched(text).unwrap_or_default();
+            let line = source
+                .error(&(open..open + 1), "")
+                .place()
+                .map_or(0, |place| place.line);
+            let bracket = |at: usize| &text[at..at + 1];
+            source.error(
+                &(close..close + 1),
+                format!(
+                    "`{}` does not close the `{}` of line {line}",
+                    bracket(close),
+                    bracket(open)
+                ),
+            )
+        }
         Error::ExpectedComma => source.error(&range, "expected a comma or a closing bracket"),
+        Error::TrailingCharacters if Value::parse(text, source.all()).body == Body::Bare => source
+            .error(&range, "expected an experiment or a stage")
+            .help("start the file with `Experiment(` or `Pretrain(`"),
         Error::TrailingCharacters => source.error(
             &range,
             "nothing may follow the end of the experiment; is a bracket closed too early?",
@@ -97,6 +118,14 @@ pub(crate) fn reword(error: &Error) -> String {
         Error::ExpectedStructLike => "expected `(..)`".to_owned(),
         Error::IntegerOutOfBounds => "the number is out of range".to_owned(),
         Error::Eof => "expected a value".to_owned(),
+        Error::ExpectedStringEnd => {
+            "the text is never closed: a double quote is missing".to_owned()
+        }
+        Error::ExpectedChar => {
+            "expected a single character; a text stands in double quotes".to_owned()
+        }
+        Error::ExpectedMapColon => "expected `:` between a field and its value".to_owned(),
+        Error::UnclosedBlockComment => "the comment is never closed: `*/` is missing".to_owned(),
         Error::InvalidValueForType { expected, found } => {
             format!("expected {expected}, found {found}")
         }
@@ -162,6 +191,9 @@ impl Misfit {
             | Error::TrailingCharacters
             | Error::Eof => match bracketed {
                 true => "has not the form that is expected".to_owned(),
+                false if value.parse::<f64>().is_ok() => {
+                    format!("expected a whole number, found `{value}`")
+                }
                 false => format!("cannot be `{value}`"),
             },
             code => reword(code),

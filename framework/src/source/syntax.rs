@@ -99,20 +99,72 @@ impl Value {
     }
 }
 
-/// The innermost bracket that is opened and never closed.
+/// The bracket that is opened and never closed. Brackets have no names, so which one it is can only be told by how the
+/// text is laid out: one that is closed in a line with another indent was meant to be closed before.
 pub(crate) fn unclosed(text: &str) -> Option<usize> {
+    let indent = |at: usize| {
+        let start = text[..at].rfind('\n').map_or(0, |at| at + 1);
+        let line = &text[start..];
+        (start, line.len() - line.trim_start().len())
+    };
+    let (mut open, mut odd) = (Vec::new(), None);
+    brackets(text, |at, opens| {
+        if opens {
+            open.push(at);
+        } else if let Some(start) = open.pop() {
+            let (begin, end) = (indent(start), indent(at));
+            if begin.0 != end.0 && begin.1 != end.1 {
+                odd = odd.max(Some(start));
+            }
+        }
+        true
+    });
+    let innermost = open.pop()?;
+    Some(odd.unwrap_or(innermost))
+}
+
+/// The first closing bracket that is of another form than the one that it should close, behind that one.
+pub(crate) fn mismatched(text: &str) -> Option<(usize, usize)> {
+    let (mut open, mut found) = (Vec::new(), None);
+    brackets(text, |at, opens| {
+        if opens {
+            open.push(at);
+            return true;
+        }
+        let Some(start) = open.pop() else {
+            return false;
+        };
+        if !["()", "[]", "{}"].contains(&[&text[start..=start], &text[at..=at]].concat().as_str()) {
+            found = Some((start, at));
+        }
+        found.is_none()
+    });
+    found
+}
+
+/// Whether there is nothing but blanks and comments.
+pub(crate) fn is_blank(text: &str) -> bool {
     let mut scanner = Scanner { text, at: 0 };
-    let mut open = Vec::new();
+    scanner.blanks();
+    scanner.rest().is_empty()
+}
+
+/// Calls `each` for every bracket with its place and whether it opens, while that wants more.
+fn brackets(text: &str, mut each: impl FnMut(usize, bool) -> bool) {
+    let mut scanner = Scanner { text, at: 0 };
     loop {
         scanner.blanks();
         if scanner.string() || scanner.character() {
             continue;
         }
-        match scanner.peek() {
-            None => return open.pop(),
-            Some('(' | '[' | '{') => open.push(scanner.at),
-            Some(')' | ']' | '}') => drop(open.pop()),
-            Some(_) => {}
+        let more = match scanner.peek() {
+            None => return,
+            Some('(' | '[' | '{') => each(scanner.at, true),
+            Some(')' | ']' | '}') => each(scanner.at, false),
+            Some(_) => true,
+        };
+        if !more {
+            return;
         }
         scanner.advance();
     }
@@ -120,21 +172,23 @@ pub(crate) fn unclosed(text: &str) -> Option<usize> {
 
 /// Reads along a text.
 #[derive(Clone)]
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
+pub(super) struct Scanner<'a> {
+    /// What is read.
+    pub text: &'a str,
+    /// How far it is read.
+    pub at: usize,
 }
 
 impl Scanner<'_> {
-    fn rest(&self) -> &str {
+    pub fn rest(&self) -> &str {
         &self.text[self.at..]
     }
 
-    fn peek(&self) -> Option<char> {
+    pub fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    fn advance(&mut self) -> Option<char> {
+    pub fn advance(&mut self) -> Option<char> {
         let next = self.peek()?;
         self.at += next.len_utf8();
         Some(next)
@@ -143,11 +197,9 @@ impl Scanner<'_> {
     /// Skips whitespace and comments.
     fn blanks(&mut self) {
         loop {
-            let rest = self.rest();
-            let trimmed = rest.trim_start();
-            self.at += rest.len() - trimmed.len();
+            self.whitespace();
             if self.rest().starts_with("//") {
-                self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+                self.line_comment();
             } else if self.rest().starts_with("/*") {
                 self.block_comment();
             } else {
@@ -156,8 +208,19 @@ impl Scanner<'_> {
         }
     }
 
+    /// Skips whitespace.
+    pub fn whitespace(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    /// Skips to the end of the line.
+    pub fn line_comment(&mut self) {
+        self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+    }
+
     /// Skips a block comment; they nest.
-    fn block_comment(&mut self) {
+    pub fn block_comment(&mut self) {
         let mut depth = 0usize;
         loop {
             if self.rest().starts_with("/*") {
@@ -210,7 +273,7 @@ impl Scanner<'_> {
     }
 
     /// Skips a string, if one starts here.
-    fn string(&mut self) -> bool {
+    pub fn string(&mut self) -> bool {
         let Some((length, raw)) = self.string_start() else {
             return false;
         };
@@ -237,7 +300,7 @@ impl Scanner<'_> {
     }
 
     /// Skips a character literal, if one starts here.
-    fn character(&mut self) -> bool {
+    pub fn character(&mut self) -> bool {
         if self.peek() != Some('\'') {
             return false;
         }
