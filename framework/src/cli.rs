@@ -71,8 +71,11 @@ enum Verb {
         /// Threads to use; all cores if left out. The results do not depend on it
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         threads: Option<u16>,
-        /// Print the results as JSON
-        #[arg(long)]
+        /// How results are printed
+        #[arg(long, value_enum, default_value_t = run::Format::Table)]
+        format: run::Format,
+        /// The same as `--format json`
+        #[arg(long, conflicts_with = "format")]
         json: bool,
     },
     /// Check an experiment file and its data without running it
@@ -302,6 +305,7 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
             allow_change,
             overwrite,
             threads,
+            format,
             json,
         } => {
             let existing = match (resume, overwrite) {
@@ -313,7 +317,10 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
                 existing,
                 allow: allow_change,
                 threads,
-                json,
+                format: match json {
+                    true => run::Format::Json,
+                    false => format,
+                },
             };
             run::run(&experiment, &sweep, options)
         }

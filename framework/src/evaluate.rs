@@ -6,6 +6,7 @@
 mod cache;
 pub mod extracted;
 pub mod features;
+mod original;
 mod pass;
 
 use std::{
@@ -21,8 +22,8 @@ use crate::{
     backbone::{Head, Preprocessing},
     checkpoint::{self, Checkpoint},
     failure::Failure,
-    metric::{Evaluation, FeatureSet, Score, Watch, Watcher},
-    plan::{Evaluate, Subject},
+    metric::{Evaluation, FeatureSet, Judged, Score, Watch, Watcher},
+    plan::{Evaluate, Subject, Weights},
     run::{
         interrupt::Interrupt,
         progress::Display,
@@ -161,15 +162,20 @@ pub fn evaluate(
         data: &data,
         watch: Watch::default(),
     };
-    let (mut scores, mut refused) = (Vec::new(), Vec::new());
+    let checkpoint = origin(&stage.subject);
+    let judged_by = Judged {
+        checkpoint: &checkpoint,
+        data: &data,
+    };
+    let (mut scores, mut refused, mut printed) = (Vec::new(), Vec::new(), Vec::new());
     for metric in &stage.metrics {
         let name = &metric.line;
         match watched(&**metric, name, &evaluation, workplace) {
-            Ok(computed) => scores.extend(
-                computed
-                    .into_iter()
-                    .map(|score| ScoreRecord::new(name, score)),
-            ),
+            Ok(computed) => {
+                printed.extend(metric.original(&computed, &judged_by));
+                let records = computed.into_iter();
+                scores.extend(records.map(|score| ScoreRecord::new(name, score)));
+            }
             Err(_) if workplace.interrupt.requested() => return Err(features::stopped()),
             Err(reason) => {
                 let text = format!("stage `{}`, metric {name}: {reason}", stage.name);
@@ -194,7 +200,17 @@ pub fn evaluate(
         test: record(&data, test),
         scores,
         refused,
+        original: original::lines(&printed, &judged_by),
     })
+}
+
+/// Where the weights of `subject` came from, in a word.
+fn origin(subject: &Subject) -> String {
+    match &subject.weights {
+        Weights::Untrained => "untrained".to_owned(),
+        Weights::Stage(name) => name.clone(),
+        Weights::File(path) => path.display().to_string(),
+    }
 }
 
 /// Files of an image of `test` whose features are wanted.

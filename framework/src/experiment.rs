@@ -29,7 +29,11 @@ use crate::{
     overrides,
     plan::{Plan, Stage},
     registry::using,
-    source::{Source, explain::suggest, syntax::Value},
+    source::{
+        Source,
+        explain::suggest,
+        syntax::{Field, Value},
+    },
 };
 
 use fields::{Fields, Reader};
@@ -152,8 +156,11 @@ fn experiment(reader: &mut Reader, default_name: &str) -> Option<Plan> {
             Vec::new()
         }
     };
+    let shared = subject::shared(&mut fields);
     fields.finish();
-    let stages = read_stages(reader, &stages);
+    let mut stages = Stages::new(reader, &stages);
+    stages.shared = shared;
+    let stages = stages.read(reader);
     Some(plan(reader, name, place, stages?))
 }
 
@@ -218,13 +225,11 @@ fn folder(fields: &mut Fields<'_>) -> PathBuf {
     }
 }
 
-fn read_stages(reader: &mut Reader, ranges: &[Range<usize>]) -> Option<Vec<(Stage, String)>> {
-    Stages::new(reader, ranges).read(reader)
-}
-
 /// The stages of a file before they are read in full: what they need to know of one another.
 struct Stages {
     outlines: Vec<Outline>,
+    /// What the experiment says of the network that its stages judge.
+    shared: Vec<Field>,
     /// The only stage of a file, which takes the fields of the experiment too.
     alone: bool,
 }
@@ -264,6 +269,7 @@ impl Stages {
             .collect();
         Self {
             outlines,
+            shared: Vec::new(),
             alone: false,
         }
     }

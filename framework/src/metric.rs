@@ -15,6 +15,11 @@ pub trait Metric: Send + Sync {
     /// Says what the features lack, such as labels or a second set.
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String>;
 
+    /// What the reference's program prints of `scores`, which this metric gave; none where it has no such program.
+    fn original(&self, _scores: &[Score], _judged: &Judged<'_>) -> Option<Original> {
+        None
+    }
+
     /// What the sets must have, so that a lack is found before any features are extracted.
     fn needs(&self) -> Needs {
         Needs::default()
@@ -28,6 +33,24 @@ pub trait Metric: Send + Sync {
 }
 
 kind!(Metric, "metric");
+
+/// What the reference's programs name beside their figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// Where the weights came from: a path, or the name of a stage.
+    pub checkpoint: &'a str,
+    /// The judged set, as the experiment writes it.
+    pub data: &'a str,
+}
+
+/// How the reference's program prints a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Original {
+    /// A line of its own.
+    Line(String),
+    /// Columns of a table that several metrics fill side by side: heading and number.
+    Columns(Vec<(String, f64)>),
+}
 
 /// What a metric asks of the sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,23 @@ use crate::{
     run::{Existing, Progress, RunOptions, Summary},
 };
 
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// An aligned table
+    Table,
+    /// JSON, for other programs
+    Json,
+    /// The lines that the reference's programs print
+    Reference,
+}
+
 /// How to run it.
 pub(super) struct Options {
     pub existing: Existing,
     pub allow: Vec<String>,
     pub threads: Option<u16>,
-    pub json: bool,
+    pub format: Format,
 }
 
 pub(super) fn run(
@@ -36,9 +47,10 @@ pub(super) fn run(
         allow: options.allow,
     };
     let summary = crate::run::run(&plan, &run)?;
-    let output = match options.json {
-        true => to_json(&summary),
-        false => told(&summary),
+    let output = match options.format {
+        Format::Table => told(&summary),
+        Format::Json => to_json(&summary),
+        Format::Reference => original(&summary),
     };
     ended(&summary, output)
 }
@@ -49,6 +61,13 @@ pub(super) fn ended(summary: &Summary, output: String) -> Result<String, Refusal
         Some(failure) => Err(Refusal::Partly { output, failure }),
         None => Ok(output),
     }
+}
+
+/// What the reference's programs would have printed of a run.
+pub(super) fn original(summary: &Summary) -> String {
+    let stages = summary.results.stages.iter();
+    let lines = stages.flat_map(|stage| stage.outcome.original());
+    lines.map(|line| line + "\n").collect()
 }
 
 /// What a run came to, for a person.

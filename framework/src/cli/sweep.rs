@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Experiment, Refusal, load, run::Options, to_json};
+use super::{
+    Experiment, Refusal, load,
+    run::{Format, Options, original},
+    to_json,
+};
 use crate::{
     checkpoint::write_atomically,
     experiment,
@@ -47,6 +51,7 @@ pub(super) fn sweep(
         states: vec![State::Waiting; plans.len()],
     };
     record.save()?;
+    let mut printed = String::new();
     for (i, plan) in plans.iter().enumerate() {
         let told = record.runs[i].0.overrides.join(", ");
         eprintln!("[{}/{}] {told}", i + 1, plans.len());
@@ -58,6 +63,7 @@ pub(super) fn sweep(
         };
         match crate::run::run(plan, &run) {
             Ok(summary) => {
+                printed += &format!("{told}\n{}", original(&summary));
                 record.runs[i].1 = Reading::all(&summary.results);
                 record.states[i] = State::Done;
             }
@@ -72,9 +78,10 @@ pub(super) fn sweep(
         }
         record.save()?;
     }
-    let text = match options.json {
-        true => to_json(&record.json()),
-        false => record.told(),
+    let text = match options.format {
+        Format::Json => to_json(&record.json()),
+        Format::Table => record.told(),
+        Format::Reference => printed,
     };
     match record.states.iter().all(|state| *state == State::Done) {
         true => Ok(text),

@@ -60,7 +60,11 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
 }
 
 /// A whole number above 0, or none.
-pub(super) fn optional_count(fields: &mut Fields<'_>, name: &'static str, example: &str) -> Option<usize> {
+pub(super) fn optional_count(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    example: &str,
+) -> Option<usize> {
     let value = fields.optional::<Option<usize>>(name, example).flatten();
     if value == Some(0) {
         fields.refuse(name, "must be above 0");

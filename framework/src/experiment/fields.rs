@@ -97,6 +97,7 @@ pub(super) struct Fields<'a> {
     owner: &'static str,
     value: &'a Value,
     known: Vec<&'static str>,
+    inherited: Vec<Field>,
 }
 
 impl<'a> Fields<'a> {
@@ -122,6 +123,7 @@ impl<'a> Fields<'a> {
             owner,
             value,
             known: Vec::new(),
+            inherited: Vec::new(),
         }
     }
 
@@ -135,11 +137,17 @@ impl<'a> Fields<'a> {
         if !self.known.contains(&name) {
             self.known.push(name);
         }
-        self.value
-            .fields()
-            .iter()
-            .find(|field| self.reader.source.slice(&field.name) == name)
-            .cloned()
+        self.find(name).cloned()
+    }
+
+    /// Takes `fields` of the experiment for those that are not given here.
+    pub fn inherit(&mut self, fields: &[Field]) {
+        self.inherited.extend_from_slice(fields);
+    }
+
+    fn find(&self, name: &str) -> Option<&Field> {
+        let mut fields = self.value.fields().iter().chain(&self.inherited);
+        fields.find(|field| self.reader.source.slice(&field.name) == name)
     }
 
     /// Notes a mistake about the struct as a whole.
@@ -199,10 +207,7 @@ impl<'a> Fields<'a> {
     /// Refuses the value of a field that was read.
     pub fn refuse(&mut self, name: &'static str, reason: &str) -> &mut Diagnostic {
         let place = self
-            .value
-            .fields()
-            .iter()
-            .find(|field| self.reader.source.slice(&field.name) == name)
+            .find(name)
             .map_or_else(|| self.value.range.clone(), |field| field.value.clone());
         let message = format!("`{name}` of {}: {reason}", self.owner);
         self.reader.error(&place, message)
@@ -288,6 +293,7 @@ impl<'a> Fields<'a> {
             owner,
             value,
             known,
+            ..
         } = self;
         let mut seen = Vec::new();
         for field in value.fields() {

@@ -1,4 +1,5 @@
-//! The fields `weights`, `backbone` and `encoder` of a stage that judges a network.
+//! The fields `weights`, `backbone` and `encoder` of a stage that judges a network, or of the experiment for all such stages
+//! that name no weights themselves.
 
 use std::{ops::Range, path::PathBuf};
 
@@ -9,6 +10,7 @@ use crate::{
     Backbone,
     plan::{Subject, Weights},
     registry::{Built, Context},
+    source::syntax::Field,
 };
 
 /// The weights as they are written.
@@ -20,12 +22,34 @@ enum Written {
     File(PathBuf),
 }
 
+const FIELDS: [&str; 3] = ["weights", "backbone", "encoder"];
+
+/// What an experiment says of the network that its stages judge.
+pub(super) fn shared(fields: &mut Fields<'_>) -> Vec<Field> {
+    let [weights, others @ ..] = FIELDS.map(|name| fields.field(name).map(|field| (name, field)));
+    let others = others.into_iter().flatten();
+    let Some((_, weights)) = weights else {
+        for (name, _) in others {
+            let reason = "goes with `weights` for all stages that judge a network";
+            fields.refuse(name, reason).help =
+                Some("give `weights` beside it, or give it to the stage that needs it".to_owned());
+        }
+        return Vec::new();
+    };
+    std::iter::once(weights)
+        .chain(others.map(|(_, field)| field))
+        .collect()
+}
+
 /// Reads the subject of stage `i`; gives it with its resolved fields.
 pub(super) fn read(
     fields: &mut Fields<'_>,
     stages: &Stages,
     i: usize,
 ) -> Option<(Subject, Vec<(&'static str, String)>)> {
+    if fields.field("weights").is_none() {
+        fields.inherit(&stages.shared);
+    }
     let weights = weights(fields, stages, i);
     let encoder = fields
         .optional::<Option<String>>("encoder", "\"teacher\"")

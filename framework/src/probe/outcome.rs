@@ -235,6 +235,18 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// The line that the reference's programs print of each classifier (`main_lincls.py`, `main_transfer.py`).
+    pub fn original(&self) -> Vec<String> {
+        let accuracy = |value: Option<f64>| value.map_or("nan".to_owned(), |v| format!("{v:.3}"));
+        let line = |record: &Record| {
+            let [first, fifth] = [record.acc1, record.acc5].map(accuracy);
+            format!(" * Acc@1 {first} Acc@5 {fifth}")
+        };
+        self.classifiers.iter().map(line).collect()
+    }
+}
+
 impl Record {
     fn label(&self) -> Label {
         Label {
@@ -321,6 +333,8 @@ mod tests {
             (Some(42.0), Some(8f64.sqrt()))
         );
         assert_eq!(scores[0].setting, "lr 1, 2 seeds");
+        assert_eq!(outcome.original()[0], " * Acc@1 40.000 Acc@5 40.000");
+        assert_eq!(outcome.original()[1], " * Acc@1 nan Acc@5 nan");
         assert_eq!(scores[3].value, None);
         assert_eq!(scores[3].setting, "lr 9, 2 seeds, diverged in epoch 3");
         assert_eq!(

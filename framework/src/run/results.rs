@@ -63,6 +63,9 @@ pub enum StageOutcome {
         /// Metrics that could not be computed: the plugin with its parameters, and why.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         refused: Vec<(String, String)>,
+        /// The lines that the reference's programs print of it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        original: Vec<String>,
     },
     /// Images and their views.
     Views(statics::Outcome),
@@ -81,6 +84,15 @@ impl StageOutcome {
             Self::Views(outcome) => outcome.scores(),
             Self::Probe(outcome) => outcome.scores(),
             Self::Map(outcome) => outcome.scores(),
+        }
+    }
+
+    /// The lines that the reference's programs print of it.
+    pub fn original(&self) -> Vec<String> {
+        match self {
+            Self::Evaluate { original, .. } => original.clone(),
+            Self::Probe(outcome) => outcome.original(),
+            _ => Vec::new(),
         }
     }
 
@@ -312,6 +324,7 @@ mod tests {
                 },
                 scores: vec![score("best-NN", 61.25)],
                 refused: Vec::new(),
+                original: Vec::new(),
             },
         });
         results

@@ -6,7 +6,7 @@
 
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score},
     nn::kernel::double::distance,
     plugin,
 };
@@ -48,6 +48,16 @@ impl Metric for Alignment {
                 })
             })
             .collect()
+    }
+
+    fn original(&self, scores: &[Score], _: &Judged<'_>) -> Option<Original> {
+        Some(judged::columns(
+            scores,
+            &[
+                ("D-SD alignment", "D-SD align"),
+                ("SD-SD alignment", "SD-SD align"),
+            ],
+        ))
     }
 
     fn needs(&self) -> Needs {

@@ -9,7 +9,7 @@
 use smallfry::{
     Context, Invalid, Metric,
     data::random::Random,
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score},
     plugin,
 };
 
@@ -98,6 +98,13 @@ impl Metric for Voting {
             classes: true,
             ..Needs::default()
         }
+    }
+
+    fn original(&self, scores: &[Score], _: &Judged<'_>) -> Option<Original> {
+        let score = scores.first()?;
+        let best = score.setting.split(',').next()?.strip_prefix("k = ")?;
+        let line = format!("best-NN={:.2}%, k={best}.", score.value);
+        Some(Original::Line(line))
     }
 
     fn evaluate(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Score>, String> {

@@ -12,7 +12,7 @@
 
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, Needs, Score},
+    metric::{Evaluation, Judged, Needs, Original, Score},
     plugin,
     serde::{Deserialize, Serialize},
 };
@@ -45,6 +45,14 @@ pub enum Ties {
     /// They and the positive share their places.
     Shared,
 }
+
+/// What the reference calls the masked views, by the word of `StaticViews`.
+const MASKED: [(&str, &str); 4] = [
+    ("GMask", "g-mask"),
+    ("RandGMask", "rand-g-mask"),
+    ("AvgMask", "avg-mask"),
+    ("RandAvgMask", "rand-avg-mask"),
+];
 
 plugin! {
     /// Share of images that are nearer to their own view than to other images
@@ -123,6 +131,26 @@ impl Metric for InstanceDiscrimination {
             scores.extend(self.by_class(&ranks, evaluation, name));
         }
         Ok(scores)
+    }
+
+    fn original(&self, scores: &[Score], judged: &Judged<'_>) -> Option<Original> {
+        let Judged { checkpoint, data } = judged;
+        let mode = match self.mode {
+            Mode::DSD => "d-sd",
+            Mode::SDSD => "sd-sd",
+        };
+        let masked = MASKED
+            .iter()
+            .find(|(word, _)| data.contains(&format!("mode: {word}")));
+        let masked = masked.map_or("normal", |(_, name)| name);
+        let shares = scores.first()?.table.iter().take(self.topk);
+        let shares: Vec<f64> = shares
+            .map(|(_, share)| (share * 1e3).round() / 1e3)
+            .collect();
+        Some(Original::Line(format!(
+            "Masked: {masked}; Mode: {mode}; Top1-{}: {shares:?}; CKPT: {checkpoint}; Dataset: {data}",
+            self.topk
+        )))
     }
 
     fn needs(&self) -> Needs {

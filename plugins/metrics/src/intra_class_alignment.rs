@@ -7,7 +7,7 @@
 
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score},
     plugin,
 };
 
@@ -56,6 +56,16 @@ impl Metric for IntraClassAlignment {
                 })
             })
             .collect()
+    }
+
+    fn original(&self, scores: &[Score], _: &Judged<'_>) -> Option<Original> {
+        Some(judged::columns(
+            scores,
+            &[
+                ("D intra-class alignment", "D cls-align"),
+                ("SD intra-class alignment", "SD cls-align"),
+            ],
+        ))
     }
 
     fn needs(&self) -> Needs {

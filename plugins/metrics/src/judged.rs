@@ -5,12 +5,21 @@ use std::ops::Range;
 use smallfry::{
     data::random::Random,
     measure::UnitRows,
-    metric::{Evaluation, FeatureSet},
+    metric::{Evaluation, FeatureSet, Original, Score},
     tensor::values,
 };
 
 /// Rows that are read at once.
 const ROWS: usize = 4096;
+
+/// The scores whose names are in `columns`, under the headings that the reference prints.
+pub fn columns(scores: &[Score], columns: &[(&str, &str)]) -> Original {
+    let found = columns.iter().filter_map(|(name, heading)| {
+        let score = scores.iter().find(|score| score.name == *name)?;
+        Some(((*heading).to_owned(), score.value))
+    });
+    Original::Columns(found.collect())
+}
 
 /// View `view` of the judged images: 0 for the images themselves.
 ///

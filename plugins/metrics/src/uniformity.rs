@@ -10,7 +10,7 @@ use smallfry::{
     Context, Invalid, Metric,
     data::random::Random,
     measure::{UnitRows, uniformity},
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score},
     plugin,
 };
 
@@ -63,6 +63,16 @@ impl Metric for Uniformity {
             scores.extend(self.estimate(set, name, evaluation.seed)?);
         }
         Ok(scores)
+    }
+
+    fn original(&self, scores: &[Score], _: &Judged<'_>) -> Option<Original> {
+        Some(judged::columns(
+            scores,
+            &[
+                ("D uniformity, subsets", "D uniform"),
+                ("SD uniformity, subsets", "SD uniform"),
+            ],
+        ))
     }
 
     fn needs(&self) -> Needs {
