@@ -4,7 +4,7 @@
 use serde_json::Value;
 use smallfry::{
     Metric,
-    metric::{Evaluation, FeatureSet, Score},
+    metric::{Evaluation, FeatureSet, Judged, Original, Score},
     testing::Set,
 };
 use smallfry_metrics::{
@@ -97,6 +97,37 @@ fn statistics_of_photographs_are_those_of_the_reference() {
             assert_close(*found, expected, CLOSE);
         }
     }
+    let judged = Judged {
+        checkpoint: "",
+        data: "",
+    };
+    let printed = [
+        Alignment {}.original(&align, &judged),
+        IntraClassAlignment {}.original(&within, &judged),
+    ];
+    let columns = printed.into_iter().flat_map(|original| match original {
+        Some(Original::Columns(columns)) => columns,
+        other => panic!("{other:?} are no columns"),
+    });
+    let (headings, numbers): (Vec<_>, Vec<_>) = columns
+        .map(|(heading, number)| (heading, format!("{number:.4}")))
+        .unzip();
+    let lines = &stats["seed_script_output (class_num replaced, f32)"];
+    let line = |i: usize| lines[i].as_str().expect("a line");
+    assert!(
+        line(0).starts_with(
+            &headings
+                .iter()
+                .map(|h| format!("{h:<15}"))
+                .collect::<String>()
+        )
+    );
+    assert!(
+        line(1)
+            .split_whitespace()
+            .take(4)
+            .eq(numbers.iter().map(String::as_str))
+    );
     let uniform = Uniformity::default()
         .evaluate(&evaluation)
         .expect("sound sets");
@@ -193,6 +224,16 @@ fn instances_are_told_apart_as_by_the_reference() {
                 );
             }
         }
+        let metric = InstanceDiscrimination {
+            chunk: Some(10),
+            ..plain
+        };
+        let scores = metric.evaluate(&evaluation).expect("sound sets");
+        let printed = case["seed_script_output"].as_str().expect("a line");
+        let (line, data) = printed.split_once("; Dataset: ").expect("it ends so");
+        let (_, checkpoint) = line.split_once("; CKPT: ").expect("before the data");
+        let original = metric.original(&scores, &Judged { checkpoint, data });
+        assert_eq!(original, Some(Original::Line(printed.to_owned())));
         // All chunks of ten being whole, their mean is that of all queries.
         let scores = plain.evaluate(&evaluation).expect("sound sets");
         assert_eq!(top(&scores), floats(&case["s=10"]["top1_5"]));

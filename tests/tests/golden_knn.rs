@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use smallfry::{
     Metric,
-    metric::{Evaluation, FeatureSet},
+    metric::{Evaluation, FeatureSet, Judged, Original},
     tensor::{Features, Plain, import},
 };
 use smallfry_metrics::{
@@ -84,6 +84,13 @@ fn photographs_are_classified_as_by_the_reference() {
         assert_eq!(score.value, 100.0 * best);
         let setting = format!("k = {}", case["best_k"]);
         assert_eq!(score.setting.split(',').next(), Some(&*setting));
+        let judged = Judged {
+            checkpoint: "",
+            data: "",
+        };
+        let printed = case["seed_script_output"].as_str().expect("a line");
+        let original = voting.original(&scores, &judged);
+        assert_eq!(original, Some(Original::Line(printed.to_owned())));
         let predictions = voting.predictions(&evaluation).expect("the sets are sound");
         for (column, name) in [(0, "predictions_k1"), (2, "predictions_k5")] {
             let expected = case[name].as_array().expect("predictions");

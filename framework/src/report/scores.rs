@@ -37,6 +37,16 @@ pub fn section(results: &Results) -> String {
         })
         .collect();
     if columns.is_empty() {
+        // Classifiers and maps have sections of their own.
+        let others = results.stages.iter().any(|result| {
+            matches!(
+                result.outcome,
+                StageOutcome::Probe(_) | StageOutcome::Map(_)
+            )
+        });
+        if others {
+            return String::new();
+        }
         return "<section><h2>Scores</h2><p class=\"note\">No evaluation is done yet.</p></section>".to_owned();
     }
     let mut html =
