@@ -88,7 +88,7 @@ fn the_nearer_word_counts() {
         base: "b.ron",
         changes: ["pretrain.epochs=5", r"pretrain.view.0.size=48"],
         stages: [
-            Evaluate(name: "again", weights: Untrained, test: ImageFolder(path: "photos"), metrics: [BestNN(k: 1)]),
+            Evaluate(name: "again", weights: Untrained, train: ImageFolder(path: "photos"), test: ImageFolder(path: "photos"), metrics: [BestNN(k: 1)]),
             Pretrain(epochs: 4),
         ],
     )"#;
