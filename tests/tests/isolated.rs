@@ -356,7 +356,7 @@ fn a_run_goes_on_or_ends_in_words() {
 
     experiment(folder.path(), &library, "Segfault");
     let outcome = run(folder.path(), &["run", "experiment.ron", "--overwrite"]);
-    assert_eq!(outcome.code, Some(2), "{}", outcome.errors);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.errors);
     assert!(
         outcome.errors.contains("Segfault: crashed: "),
         "{}",

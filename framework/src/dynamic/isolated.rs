@@ -153,6 +153,8 @@ impl Process {
     fn start(program: &Path) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args([VERB, &std::process::id().to_string()])
+            // Only the last lines are told of what is written, and those are to be the reason.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

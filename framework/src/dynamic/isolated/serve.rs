@@ -37,8 +37,18 @@ pub fn serve(parent: u32) -> io::Result<()> {
     setrlimit(Resource::Core, none)?;
     let request = wire::read_request(&mut io::stdin().lock())?;
     // Nothing more is written to this pipe: it ends when the parent does. Not every system has a signal for that.
-    thread::spawn(|| {
-        while matches!(io::stdin().lock().read(&mut [0]), Ok(1..)) {}
+    let mut asking = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    thread::spawn(move || {
+        loop {
+            match asking.read(&mut [0]) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    // Foreign code has closed the pipe, which says nothing of the parent.
+                    return;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
         let _ = kill_process(getpid(), Signal::KILL);
     });
     limit_memory(request.memory_mb)?;
