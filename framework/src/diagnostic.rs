@@ -33,7 +33,7 @@ pub struct Diagnostic {
     /// The file, or `command line`.
     pub path: String,
     /// Where in it; none where the file as a whole is meant.
-    pub excerpt: Option<Excerpt>,
+    pub excerpt: Option<Box<Excerpt>>,
     /// What is worth knowing beside it, such as that the file is the base of another.
     pub note: Option<String>,
     /// What would put it right.
@@ -73,7 +73,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let gutter = match &self.excerpt {
+        let gutter = match self.excerpt.as_deref() {
             None => {
                 write!(f, "\n --> {}", self.path)?;
                 1
@@ -118,14 +118,14 @@ mod tests {
         let diagnostic = Diagnostic {
             message: "no objective is named `MoCO`".into(),
             path: "a.ron".into(),
-            excerpt: Some(Excerpt {
+            excerpt: Some(Box::new(Excerpt {
                 place: Place {
                     line: 12,
                     column: 3,
                     length: 4,
                 },
                 line: "\té MoCO".into(),
-            }),
+            })),
             note: None,
             help: Some("did you mean `MoCo`?".into()),
         };

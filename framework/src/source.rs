@@ -86,14 +86,14 @@ impl Origin {
         Diagnostic {
             message,
             path: self.name.clone(),
-            excerpt: Some(Excerpt {
+            excerpt: Some(Box::new(Excerpt {
                 place: Place {
                     line: before.matches('\n').count() + 1,
                     column,
                     length: length.min(room).max(1),
                 },
                 line: line.to_owned(),
-            }),
+            })),
             note: self.note.clone(),
             help: None,
         }
