@@ -32,7 +32,7 @@ mod agreement;
 mod k_means;
 
 use agreement::Agreement;
-use k_means::k_means;
+use k_means::{Search, k_means};
 
 /// The random stream of images and centres.
 const STREAM: u64 = 0x6f76_6572;
@@ -44,7 +44,9 @@ plugin! {
         images: usize = 20_000,
         /// Clusters, such as `Some(100)`; as many as there are classes where none.
         clusters: Option<usize> = None,
-        /// The most rounds of k-means.
+        /// Draws of first centres for k-means, of which the one that ends with the least sum of squares counts.
+        starts: usize = 4,
+        /// The most rounds of k-means from each of them.
         rounds: usize = 50,
     }
 
@@ -55,8 +57,10 @@ plugin! {
         if self.clusters.is_some_and(|clusters| clusters < 2) {
             return Err(Invalid::new("clusters", "must be at least 2"));
         }
-        if self.rounds == 0 {
-            return Err(Invalid::new("rounds", "must be at least 1"));
+        for (field, value) in [("starts", self.starts), ("rounds", self.rounds)] {
+            if value == 0 {
+                return Err(Invalid::new(field, "must be at least 1"));
+            }
         }
         Ok(Box::new(self))
     }
@@ -112,7 +116,13 @@ impl Metric for OverClustering {
             ));
         }
         let wanted = self.clusters.unwrap_or(present).min(images.rows());
-        let found = k_means(&images.0, wanted, self.rounds, random(1), evaluation.watch)?;
+        let search = Search {
+            wanted,
+            starts: self.starts,
+            rounds: self.rounds,
+        };
+        let starts = |start| random(1 + start);
+        let found = k_means(&images.0, search, starts, evaluation.watch)?;
         let agreement = Agreement::of(&found, &labels);
         let setting = format!("{wanted} clusters, {present} classes");
         let mut per_class = score(
