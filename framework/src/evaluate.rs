@@ -7,7 +7,7 @@ mod cache;
 pub mod extracted;
 pub mod features;
 mod original;
-mod pass;
+pub(crate) mod pass;
 
 use std::{
     path::Path,
@@ -144,12 +144,17 @@ pub fn evaluate(
     let views = views(stage, &*sets.test);
     let total = sets.train.as_ref().map_or(0, |set| set.len()) + views * sets.test.len();
     workplace.display.stage(&stage.name, total as u64, 0);
-    let mut pass = Pass::new(stage, encoder, workplace);
+    let images = features::Images {
+        preprocessing: preprocessing(stage),
+        batch: stage.batch,
+    };
+    let (name, subject) = (&stage.name, &stage.subject);
+    let mut pass = Pass::new(name, subject, images, stage.cache, encoder, workplace);
     let train = match &sets.train {
-        Some(set) => pass.features(set, 1, workplace)?.pop(),
+        Some(set) => pass.features(set, set.len(), 1, workplace)?.pop(),
         None => None,
     };
-    let judged = pass.features(&sets.test, views, workplace)?;
+    let judged = pass.features(&sets.test, sets.test.len(), views, workplace)?;
     let (test, further) = judged.split_first().expect("a set has at least one view");
     let further: Vec<_> = further.iter().map(|set| set as &dyn FeatureSet).collect();
     let data = stage.test.line();

@@ -26,7 +26,7 @@ use smallfry_data::Dataset;
 use crate::{
     backbone::Preprocessing,
     checkpoint::write_atomically,
-    evaluate::{self, Given},
+    evaluate::{self, Given, features::Images, pass::Pass},
     failure::{Failure, disk},
     plan::{Map, Zoom},
     preflight::grouped,
@@ -40,7 +40,7 @@ use crate::{
 };
 
 use drawing::Drawing;
-use features::{Collected, Images};
+use features::Collected;
 use figure::{Points, Window};
 use page::Page;
 use tsne::{Algorithm, Embedding, Settings};
@@ -270,12 +270,14 @@ impl<'a> Prepared<'a> {
         let samples = stage.samples.min(data.len());
         let images = Images {
             preprocessing: preprocessing(stage),
-            views: files(stage, data),
             batch: stage.batch,
         };
-        workplace.display.stage(&stage.name, samples as u64, 0);
-        let collected = images.collect(data, samples, &*encoder, workplace)?;
-        drop(encoder);
+        let views = files(stage, data);
+        let total = samples * views;
+        workplace.display.stage(&stage.name, total as u64, 0);
+        let (name, subject) = (&stage.name, &stage.subject);
+        let pass = Pass::new(name, subject, images, stage.cache, encoder, workplace);
+        let collected = Collected::new(pass, &self.data, samples, views, workplace)?;
         let features = collected.unit().map_err(|failure| self.named(failure))?;
         let points = features.len() / collected.width;
         if let Some(message) = too_few(stage, points) {

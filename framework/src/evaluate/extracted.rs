@@ -80,25 +80,44 @@ impl Extracted {
         left_out: Vec<(String, String)>,
         store: Store,
     ) -> Self {
-        // A sample without class makes the set one without classes.
-        let label = |&sample: &u32| set.label(sample as usize);
-        let labels = match set.classes() {
-            [] => None,
-            _ => samples.iter().map(label).collect(),
-        };
         Self {
             set: set.clone(),
             width,
+            labels: labels(&**set, &samples),
             samples,
-            labels,
             store,
             left_out,
         }
     }
 
-    /// Samples that could not be read: name and reason.
+    /// Samples that could not be read: name and reason, in the order of the set.
     pub fn left_out(&self) -> &[(String, String)] {
         &self.left_out
+    }
+
+    /// The place in the set of each row, ascending.
+    pub fn samples(&self) -> &[u32] {
+        &self.samples
+    }
+
+    /// Forgets all but the first `samples` of the set.
+    pub(super) fn keep_first(&mut self, samples: usize) {
+        if samples >= self.set.len() {
+            return;
+        }
+        let rows = self.samples.partition_point(|&i| (i as usize) < samples);
+        self.samples.truncate(rows);
+        // Each sample without a row has a reason, in the same order.
+        self.left_out.truncate(samples - rows);
+        self.labels = labels(&*self.set, &self.samples);
+    }
+}
+
+/// The classes of `samples`; a sample without class makes the set one without classes.
+fn labels(set: &dyn Dataset, samples: &[u32]) -> Option<Vec<u32>> {
+    match set.classes() {
+        [] => None,
+        _ => samples.iter().map(|&i| set.label(i as usize)).collect(),
     }
 }
 
@@ -330,6 +349,22 @@ mod tests {
             assert_eq!(set.name(2), "3.png");
             assert_eq!(*tensor::values(&set.read(1..3)), [3.0, 4.0, 5.0, -6.5]);
             assert!(tensor::values(&set.read(2..2)).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_first_samples_of_a_set_are_kept_with_what_belongs_to_them() {
+        let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let set: Arc<dyn Dataset> = Arc::new(Nothing(classes));
+        let left_out = ["1.png", "2.png"].map(|name| (name.to_owned(), "broken".to_owned()));
+        for (samples, rows, missing) in [(4, 2, 2), (3, 1, 2), (2, 1, 1), (1, 1, 0)] {
+            let values = vec![1.0, 2.0, 3.0, 4.0];
+            let mut kept =
+                Extracted::in_memory(&set, 2, vec![0, 3], left_out.to_vec(), values.clone());
+            kept.keep_first(samples);
+            assert_eq!((kept.rows(), kept.left_out().len()), (rows, missing));
+            assert_eq!(kept.labels().map(<[u32]>::len), Some(rows));
+            assert_eq!(*tensor::values(&kept.read(0..rows)), values[..2 * rows]);
         }
     }
 

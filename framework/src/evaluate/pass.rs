@@ -1,4 +1,4 @@
-//! The feature pass of an evaluation: from the cache where the features are known, through the network where not.
+//! The feature pass of a stage: from the cache where the features are known, through the network where not.
 //!
 //! The cache never fails a stage: where it cannot be used the user is told why, and the pass goes without.
 
@@ -12,12 +12,12 @@ use super::{
     features::Images,
 };
 use crate::{
-    Encoder, failure::Failure, metric::FeatureSet, plan::Evaluate, tensor, train::Workplace,
+    Encoder, failure::Failure, metric::FeatureSet, plan::Subject, tensor, train::Workplace,
 };
 
 /// The feature pass of a stage.
-pub(super) struct Pass<'a> {
-    stage: &'a Evaluate,
+pub(crate) struct Pass<'a> {
+    stage: &'a str,
     images: Images,
     encoder: Box<dyn Encoder>,
     cache: Option<Cache>,
@@ -26,17 +26,23 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// The pass of `stage` by `encoder`. Where there can be no cache the user is told, and the pass goes without.
-    pub fn new(stage: &'a Evaluate, encoder: Box<dyn Encoder>, workplace: &mut Workplace) -> Self {
-        let preprocessing = super::preprocessing(stage);
-        let cache = stage.cache.then(|| {
-            let backbone = &stage.subject.backbone.resolved;
+    /// The pass of `stage` by the `encoder` of `subject`, with a cache where one is wanted. Where there can be none the user
+    /// is told, and the pass goes without.
+    pub fn new(
+        stage: &'a str,
+        subject: &Subject,
+        images: Images,
+        cached: bool,
+        encoder: Box<dyn Encoder>,
+        workplace: &mut Workplace,
+    ) -> Self {
+        let cache = cached.then(|| {
             let parameters = encoder.parameters();
             Cache::new(
                 workplace.folder.root(),
-                backbone,
+                &subject.backbone.resolved,
                 &parameters,
-                &preprocessing,
+                &images.preprocessing,
             )
         });
         let cache = cache.and_then(|cache| {
@@ -46,40 +52,53 @@ impl<'a> Pass<'a> {
         });
         Self {
             stage,
-            images: Images {
-                preprocessing,
-                batch: stage.batch,
-            },
+            images,
             encoder,
             cache,
             done: 0,
         }
     }
 
-    /// The features of the first `views` files of the samples of `set`: from the cache, or extracted and put there.
+    /// The width of a feature.
+    pub fn width(&self) -> usize {
+        self.encoder.width()
+    }
+
+    /// The features of the first `views` files of the first `samples` of `set`: from the cache, or extracted and, where these
+    /// are all samples, put there.
+    ///
+    /// # Errors
+    /// None of the images can be read, the user stops, or features that exceed memory cannot be written.
     pub fn features(
         &mut self,
         set: &Arc<dyn Dataset>,
+        samples: usize,
         views: usize,
         workplace: &mut Workplace,
     ) -> Result<Vec<Extracted>, Failure> {
-        let places = match &self.cache {
-            Some(cache) => cache.places(&**set, views).unwrap_or_else(|reason| {
-                workplace.note(format!("features are not cached: {reason}"));
-                Vec::new()
-            }),
-            None => Vec::new(),
-        };
-        if let Some(known) = self.known(&places, set, views, workplace) {
-            self.done += set.len() * views;
+        let mut places = self.places(&**set, views, workplace);
+        let mut known = self.known(&places, set, views, workplace);
+        if known.is_none() && views < set.views() {
+            // Those of all files hold the same rows, unless a file that is not asked for is broken.
+            let mut more = self.places(&**set, set.views(), workplace);
+            more.truncate(views);
+            known = self.known(&more, set, views, workplace);
+            known = known.filter(|known| known[0].left_out().is_empty());
+        }
+        if let Some(mut known) = known {
+            known.iter_mut().for_each(|set| set.keep_first(samples));
+            self.done += samples * views;
             workplace.display.samples(self.done as u64);
             return Ok(known);
         }
-        let (all, encoder) = (0..set.len(), &mut *self.encoder);
+        if samples < set.len() {
+            places.clear();
+        }
+        let (range, encoder) = (0..samples, &mut *self.encoder);
         let extracted = self.images.extract_into(
             &places,
             set,
-            all,
+            range,
             views,
             encoder,
             workplace,
@@ -87,12 +106,20 @@ impl<'a> Pass<'a> {
         )?;
         if extracted[0].rows() == 0 {
             return Err(Failure::mistake(format!(
-                "stage `{}`: none of the {} images can be read",
-                self.stage.name,
-                set.len()
+                "stage `{}`: none of the {samples} images can be read",
+                self.stage
             )));
         }
         Ok(extracted)
+    }
+
+    /// Where the features of the first `views` files of `set` belong; nowhere where there is no cache.
+    fn places(&self, set: &dyn Dataset, views: usize, workplace: &mut Workplace) -> Vec<Place> {
+        let places = self.cache.as_ref().map(|cache| cache.places(set, views));
+        places.unwrap_or(Ok(Vec::new())).unwrap_or_else(|reason| {
+            workplace.note(format!("features are not cached: {reason}"));
+            Vec::new()
+        })
     }
 
     /// The features at `places`, where all are there, whole, and begin as the encoder's do now.

@@ -47,6 +47,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let size = optional_count(&mut fields, "size", "224");
     let resize = optional_count(&mut fields, "resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
+    let cache = fields.optional::<bool>("cache", "false").unwrap_or(true);
     fields.finish();
     let (subject, written) = subject?;
     let stage = Map {
@@ -67,6 +68,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         size,
         resize,
         batch,
+        cache,
         site,
     };
     let rate = stage.learning_rate.map(|rate| format!("{rate:?}"));
@@ -90,6 +92,9 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         lines.extend(value.map(|value| (name, value.to_string())));
     }
     lines.push(("batch", stage.batch.to_string()));
+    if !stage.cache {
+        lines.push(("cache", "false".to_owned()));
+    }
     Some((Stage::Map(stage), layout::block("Map", &lines)))
 }
 

@@ -1,25 +1,21 @@
 //! What goes onto a map: features of images and their views, of length one, with a small picture of each.
 //!
-//! An image is resized and cropped as the backbone says; its views are as large as a network takes them and are left as they
-//! are, in another size only for a network of another. A sample of which any file cannot be read is left out as a whole,
-//! so that row i of every view is the same sample.
+//! Features are those of an evaluation's pass, and come from its cache where the same network has seen the same images. A
+//! sample of which any file cannot be read is left out as a whole, so that row i of every view is the same sample.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use rayon::prelude::*;
-use smallfry_data::{
-    Dataset, Image, LoadError, View,
-    encode::jpeg_into,
-    normalize::Normalization,
-    operation::{
-        crop::central_square,
-        resize::{Filter, shorter_side},
-    },
-};
+use smallfry_data::{Dataset, Image, View, encode::jpeg_into, operation::resize::Filter};
 
 use crate::{
-    Encoder, backbone::Preprocessing, encoder::ImageBatch, failure::Failure, measure::UnitRows,
-    report::text::embed, tensor, train::Workplace,
+    evaluate::{extracted::Extracted, pass::Pass},
+    failure::Failure,
+    measure::UnitRows,
+    metric::FeatureSet,
+    report::text::embed,
+    tensor,
+    train::Workplace,
 };
 
 /// Longest side of a small picture in pixels.
@@ -47,159 +43,36 @@ pub struct Collected {
     pub left_out: Vec<(String, String)>,
 }
 
-/// How images become features.
-#[derive(Clone, Copy, Debug)]
-pub struct Images {
-    /// What the network's input looks like.
-    pub preprocessing: Preprocessing,
-    /// Files of a sample that are read: the image and its views.
-    pub views: usize,
-    /// Samples at a time.
-    pub batch: usize,
-}
-
-/// A sample as it was read.
-struct Read {
-    /// The network's input of each file.
-    values: Vec<Vec<f32>>,
-    pictures: Vec<String>,
-}
-
-impl Images {
-    /// The features of the first `samples` of `set`, as the network gives them.
+impl Collected {
+    /// What `pass` gives of the first `views` files of the first `samples` of `set`, with pictures.
     ///
     /// # Errors
-    /// The user stops.
-    pub fn collect(
-        &self,
-        set: &dyn Dataset,
+    /// No image can be read, one that could be read no longer can, or the user stops.
+    pub(super) fn new(
+        mut pass: Pass<'_>,
+        set: &Arc<dyn Dataset>,
         samples: usize,
-        encoder: &dyn Encoder,
-        workplace: &Workplace,
-    ) -> Result<Collected, Failure> {
-        let mut collected = Collected {
-            rows: vec![Vec::new(); self.views],
-            width: encoder.width(),
-            labels: (!set.classes().is_empty()).then(Vec::new),
-            names: Vec::new(),
-            pictures: Vec::new(),
-            left_out: Vec::new(),
-        };
-        for first in (0..samples).step_by(self.batch) {
-            if workplace.interrupt.requested() {
-                return Err(stopped());
-            }
-            let batch = first..samples.min(first + self.batch);
-            let done = batch.end;
-            self.add(set, batch, encoder, &mut collected);
-            workplace.display.samples(done as u64);
-        }
-        Ok(collected)
+        views: usize,
+        workplace: &mut Workplace,
+    ) -> Result<Self, Failure> {
+        let sets = pass.features(set, samples, views, workplace);
+        let sets = sets.map_err(|failure| match workplace.interrupt.requested() {
+            true => stopped(),
+            false => failure,
+        })?;
+        // All views have the same rows.
+        let images = &sets[0];
+        let rows = images.rows();
+        Ok(Self {
+            rows: sets.iter().map(values).collect(),
+            width: pass.width(),
+            labels: images.labels().map(<[u32]>::to_vec),
+            names: (0..rows).map(|row| images.name(row)).collect(),
+            pictures: pictures(&**set, &images.samples()[..rows.min(PICTURED)], views)?,
+            left_out: images.left_out().to_vec(),
+        })
     }
 
-    fn add(
-        &self,
-        set: &dyn Dataset,
-        samples: Range<usize>,
-        encoder: &dyn Encoder,
-        collected: &mut Collected,
-    ) {
-        let pictured = collected.names.len() < PICTURED;
-        let read: Vec<Result<Read, LoadError>> = samples
-            .clone()
-            .into_par_iter()
-            .map(|sample| self.read(set, sample, pictured))
-            .collect();
-        let side = self.preprocessing.size;
-        let empty = || ImageBatch {
-            batch: 0,
-            height: side,
-            width: side,
-            values: Vec::new(),
-        };
-        let mut batches: Vec<_> = (0..self.views).map(|_| empty()).collect();
-        for (sample, read) in samples.zip(read) {
-            match read {
-                Ok(read) => {
-                    for (batch, values) in batches.iter_mut().zip(read.values) {
-                        batch.batch += 1;
-                        batch.values.extend(values);
-                    }
-                    collected.names.push(set.name(sample));
-                    if collected.pictures.len() < PICTURED {
-                        collected.pictures.push(read.pictures);
-                    }
-                    match (&mut collected.labels, set.label(sample)) {
-                        (Some(labels), Some(label)) => labels.push(label),
-                        (labels, _) => *labels = None,
-                    }
-                }
-                Err(LoadError { name, reason }) => collected.left_out.push((name, reason)),
-            }
-        }
-        for (rows, batch) in collected.rows.iter_mut().zip(batches) {
-            if batch.batch > 0 {
-                let features = encoder.embed(&Arc::new(batch));
-                rows.extend_from_slice(&tensor::values(&features));
-            }
-        }
-    }
-
-    fn read(&self, set: &dyn Dataset, sample: usize, pictured: bool) -> Result<Read, LoadError> {
-        let Preprocessing {
-            size,
-            mean,
-            deviation,
-            ..
-        } = self.preprocessing;
-        let normalization = Normalization::new(mean, deviation);
-        let mut read = Read {
-            values: Vec::new(),
-            pictures: Vec::new(),
-        };
-        for file in 0..self.views {
-            let image = set.load_view(sample, file)?;
-            let mut view = View::of(&image);
-            self.shape(&mut view, file);
-            let mut values = vec![0.0; 3 * size * size];
-            normalization.write(&mut view, &mut values);
-            read.values.push(values);
-            if pictured {
-                read.pictures.push(picture(&image));
-            }
-        }
-        Ok(read)
-    }
-
-    /// Brings a file into the network's size.
-    fn shape(&self, view: &mut View<'_>, file: usize) {
-        let Preprocessing {
-            size,
-            resize,
-            bicubic,
-            ..
-        } = self.preprocessing;
-        let filter = match bicubic {
-            true => Filter::Bicubic,
-            false => Filter::Bilinear,
-        };
-        if file > 0 {
-            if view.size() != (size, size) {
-                view.resize(size, size, filter);
-            }
-            return;
-        }
-        let (width, height) = view.size();
-        let (width, height) = shorter_side(width, height, resize);
-        if (width, height) != view.size() {
-            view.resize(width, height, filter);
-        }
-        let square = central_square(width, height, size);
-        view.crop(square.expect("images are resized to no less than is cropped"));
-    }
-}
-
-impl Collected {
     /// All features, the images' first, then those of each view, scaled to length one.
     ///
     /// # Errors
@@ -233,6 +106,22 @@ impl Collected {
 pub(super) fn stopped() -> Failure {
     Failure::interrupt("stopped during a map")
         .help("the same command with --resume goes on with this stage")
+}
+
+/// All features of `set`, row by row.
+fn values(set: &Extracted) -> Vec<f32> {
+    tensor::values(&set.read(0..set.rows())).into_owned()
+}
+
+/// Small pictures of the first `views` files of each of `samples`.
+fn pictures(set: &dyn Dataset, samples: &[u32], views: usize) -> Result<Vec<Vec<String>>, Failure> {
+    let all = samples.par_iter().map(|&sample| {
+        let files = (0..views).map(|file| set.load_view(sample as usize, file));
+        let pictures = files.map(|image| image.map(|image| picture(&image)));
+        pictures.collect::<Result<Vec<_>, _>>()
+    });
+    all.collect::<Result<_, _>>()
+        .map_err(|error| Failure::fault(format!("an image can no longer be read: {error}")))
 }
 
 /// A small picture as a `data:` address.

@@ -44,6 +44,8 @@ pub struct Map {
     pub resize: Option<usize>,
     /// Images in a batch.
     pub batch: usize,
+    /// Whether features are kept on disk for the next time.
+    pub cache: bool,
     /// Where the stage stands in its file.
     pub site: Site,
 }
