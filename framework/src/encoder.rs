@@ -55,4 +55,37 @@ pub trait Encoder {
 
     /// Weights, gradients and statistics under their reference names; not to be held across a pass.
     fn parameters(&self) -> MutexGuard<'_, Parameters>;
+
+    /// The encoder as a function of its images, for objectives that change those, as an attack on views does. None where
+    /// it gives no gradient of images.
+    fn of_images(&mut self) -> Option<&mut dyn OfImages> {
+        None
+    }
+}
+
+/// An encoder as a function of its images.
+pub trait OfImages {
+    /// Embeddings `[batch, width]`, and what turns their gradient into that of the images. Neither pass leaves a trace in
+    /// the gradients of parameters; with [`Normalised::AsInTraining`] running statistics move.
+    fn trace(
+        &mut self,
+        images: &Arc<ImageBatch>,
+        normalised: Normalised,
+    ) -> (Plain<Features>, Pullback);
+}
+
+/// From the gradient of embeddings, `[batch, width]` row-major, to that of the images, in the order of
+/// [`ImageBatch::values`].
+pub type Pullback = Box<dyn FnOnce(&[f32]) -> Vec<f32>>;
+
+/// What a pass normalises with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normalised {
+    /// Running statistics, which stay as they are, and no randomness: an image's embedding is its own.
+    AsInInference,
+    /// Batch statistics, through which images act on each other's embeddings, and dropout.
+    AsInTraining {
+        /// Key of the pass's random numbers.
+        draw: u64,
+    },
 }

@@ -15,7 +15,7 @@ use smallfry_nn::{
 
 use crate::{
     backbone::Head,
-    encoder::{Encoder, ImageBatch},
+    encoder::{Encoder, ImageBatch, Normalised, OfImages, Pullback},
     tensor::{Features, Plain, Traced, gradient, import},
 };
 
@@ -165,6 +165,38 @@ impl Encoder for Executed {
 
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
         lock(&self.parameters)
+    }
+
+    fn of_images(&mut self) -> Option<&mut dyn OfImages> {
+        Some(self)
+    }
+}
+
+impl OfImages for Executed {
+    fn trace(
+        &mut self,
+        images: &Arc<ImageBatch>,
+        normalised: Normalised,
+    ) -> (Plain<Features>, Pullback) {
+        let mode = match normalised {
+            Normalised::AsInInference => Mode::Fixed,
+            Normalised::AsInTraining { draw } => Mode::Train { draw },
+        };
+        let executor = self.idle();
+        let embeddings = self.forward(&executor, images, mode);
+        let (parameters, images) = (self.parameters.clone(), images.clone());
+        let pullback = move |gradient: &[f32]| {
+            let mut parameters = lock(&parameters);
+            // The executor adds to what batches before may have left there.
+            let kept = parameters.gradients().to_vec();
+            let mut of_images = vec![0.0; images.values.len()];
+            let (images, to) = (view(&images), Some(&mut of_images[..]));
+            lock(&executor).backward(&mut parameters, images, gradient, to);
+            let (_, gradients) = parameters.values_and_gradients_mut();
+            gradients.copy_from_slice(&kept);
+            of_images
+        };
+        (embeddings, Box::new(pullback))
     }
 }
 
@@ -343,6 +375,47 @@ mod tests {
                 "{difference} {}",
                 gradient[i]
             );
+        }
+    }
+
+    #[test]
+    fn gradients_of_images_are_differences_and_leave_those_of_parameters_alone() {
+        let batch = images(2, 5);
+        let cotangent: Vec<f32> = (0..8).map(|i| (i as f32).cos()).collect();
+        let value = |embeddings: &Plain<Features>| -> f64 {
+            let products = embeddings.as_vec().into_iter().zip(&cotangent);
+            products.map(|(e, c)| f64::from(e) * f64::from(*c)).sum()
+        };
+        for normalised in [
+            Normalised::AsInInference,
+            Normalised::AsInTraining { draw: 3 },
+        ] {
+            let mut encoder = encoder();
+            loss(encoder.train(&batch, 0), &cotangent).backward();
+            let before = encoder.parameters().gradients().to_vec();
+            let statistics = encoder.parameters().statistics().to_vec();
+            let (embeddings, pullback) = encoder.trace(&batch, normalised);
+            let gradient = pullback(&cotangent);
+            assert_eq!(encoder.parameters().gradients(), before);
+            let moved = encoder.parameters().statistics() != statistics;
+            assert_eq!(moved, normalised != Normalised::AsInInference);
+            if !moved {
+                let embedded = encoder.embed(&batch).as_vec();
+                let pairs = embeddings.as_vec().into_iter().zip(embedded);
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+            }
+            let step = 1e-2;
+            for i in [0, 31, 149] {
+                let mut at = |by: f32| {
+                    let mut images = (*batch).clone();
+                    images.values[i] += by;
+                    value(&encoder.trace(&Arc::new(images), normalised).0)
+                };
+                let difference = (at(step) - at(-step)) / f64::from(2.0 * step);
+                let error = (difference - f64::from(gradient[i])).abs();
+                assert!(error < 2e-4, "{normalised:?}: {difference} {}", gradient[i]);
+            }
+            assert_eq!(encoder.executors.len(), 1);
         }
     }
 

@@ -500,7 +500,7 @@ fn experiment(folder: &Path) -> PathBuf {
             name: "train",
             data: ImageFolder(path: "images"),
             backbone: mobilenetv3_small,
-            objective: MoCo(queue: 16, dim: 16),
+            objective: MoCo(queue: 16, dim: 16, adversary: Adversary(steps: 2)),
             view: [RandomResizedCrop(size: 32), HorizontalFlip, ColorJitter],
             optimizer: SGD,
             schedule: Cosine,

@@ -1,5 +1,6 @@
 //! The stock objectives.
 
+pub mod adversary;
 pub mod advice;
 pub mod groups;
 pub mod head;

@@ -10,6 +10,8 @@
 //! Where all of a batch shares its batch statistics, a query can tell its own key by them, and learns that instead of
 //! the images. The reference's devices each normalise their own part of the batch, and keys are shuffled between them;
 //! `groups` does the same on one device. As in the reference, running statistics are those of the first part.
+//!
+//! With an `adversary` both views are first made as unlike as a small change allows; see [`adversary`](crate::adversary).
 
 use std::sync::Arc;
 
@@ -27,11 +29,15 @@ use smallfry::{
 };
 
 use crate::{
+    adversary::{Adversary, Attack},
     advice,
     groups::{by_groups, put_back},
     head::Projection,
     queue::{Queue, Storage},
 };
+
+/// The random stream of an attack among those of a step.
+const ATTACK: u64 = u64::from_le_bytes(*b"attack\0\0");
 
 plugin! {
     /// Momentum contrast against a queue of keys
@@ -54,6 +60,9 @@ plugin! {
         neighbours: usize = 5,
         /// How the queue is kept: `Full`, in single precision, or `Half`, in half the memory.
         queue_storage: Storage = Storage::Full,
+        /// An attack on both views before they are compared, such as `Adversary(steps: 5, step_size: 0.008, epsilon:
+        /// 0.0157)`, sizes in normalised pixels; each of its steps takes about as long as one of training.
+        adversary: Option<Adversary> = None,
     }
 
     fn build(self, _: &Context) -> Result<Box<dyn Objective>, Invalid> {
@@ -81,6 +90,9 @@ plugin! {
         if self.label_smoothing > 0.0 && self.neighbours > self.queue {
             let reason = format!("are more than the queue's {}", self.queue);
             return Err(Invalid::new("neighbours", reason));
+        }
+        if let Some(adversary) = self.adversary {
+            adversary.check()?;
         }
         Ok(Box::new(self))
     }
@@ -132,8 +144,14 @@ impl Objective for MoCo {
     fn start(&self, setup: &Setup, backbone: &dyn Backbone) -> Result<Box<dyn Learner>, Invalid> {
         self.check(setup)?;
         let head = self.head.head(backbone.width(), self.dim);
-        let query = backbone.encoder(&head, setup.seed);
+        let mut query = backbone.encoder(&head, setup.seed);
         let key = backbone.encoder(&head, setup.seed);
+        if self.adversary.is_some() && query.of_images().is_none() {
+            return Err(Invalid::new(
+                "adversary",
+                "needs the gradients of images, which this backbone does not give",
+            ));
+        }
         let width = query.width();
         if width != self.dim {
             return Err(Invalid::new(
@@ -160,6 +178,9 @@ impl Objective for MoCo {
                 neighbours: self.neighbours,
             }),
             groups: self.groups,
+            attack: self
+                .adversary
+                .map(|adversary| Attack::new(adversary, &backbone.preprocessing())),
         }))
     }
 }
@@ -201,6 +222,7 @@ struct Contrast {
     temperature: f32,
     smoothing: Option<Smoothing>,
     groups: usize,
+    attack: Option<Attack>,
 }
 
 /// How labels are spread.
@@ -280,6 +302,15 @@ impl Learner for Contrast {
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
         let [first, second] = views else {
             panic!("MoCo takes two views, not {}", views.len());
+        };
+        let attacked = self.attack.as_ref().map(|attack| {
+            let mut draws = Random::new(&[moment.seed, moment.step, ATTACK]);
+            let (query, key) = (&mut *self.query, &mut *self.key);
+            attack.run(query, key, [first, second], self.groups, &mut draws)
+        });
+        let (first, second) = match &attacked {
+            Some([first, second]) => (first, second),
+            None => (first, second),
         };
         let mut draws = Random::new(&[moment.seed, moment.step]);
         let (groups, batch) = (self.groups, first.batch);
@@ -461,6 +492,13 @@ mod tests {
         assert_eq!(fault(|moco| moco.label_smoothing = 1.0), smoothing);
         assert_eq!(fault(|moco| moco.label_smoothing = -0.1), smoothing);
         assert_eq!(fault(|moco| moco.neighbours = 0), Some("neighbours"));
+        let harmless = |moco: &mut MoCo| {
+            moco.adversary = Some(Adversary {
+                steps: 0,
+                ..Adversary::default()
+            });
+        };
+        assert_eq!(fault(harmless), Some("adversary"));
         let more = |moco: &mut MoCo| (moco.neighbours, moco.label_smoothing) = (65_537, 0.1);
         assert_eq!(fault(more), Some("neighbours"));
     }
