@@ -2,7 +2,7 @@
 //!
 //! That layout is a dictionary of `epoch`, `arch`, `state_dict` (all names behind `module.`) and `optimizer`, which counts
 //! parameters instead of naming them: those of the query encoder, then those of the key encoder, each in state-dict
-//! order. Only parameters that had a gradient have a momentum. What this program knows beside that goes into an entry of
+//! order. Only parameters that had a gradient have a state there. What this program knows beside that goes into an entry of
 //! its own, which the reference's programs do not look at, so that the way back gives the same file again.
 
 use std::{cmp::Ordering, collections::BTreeSet};
@@ -11,7 +11,7 @@ use smallfry_formats::torch::Value;
 use smallfry_nn::network::{Role, Spec};
 
 use super::{
-    optimizer::{MOMENTUM, constants, group, momenta},
+    optimizer::{Group, Rule, constants, group, restore, steps_name},
     state_dict::array,
 };
 use crate::{
@@ -93,7 +93,8 @@ fn state(
 ) -> Result<(Value, String, Vec<String>), Failure> {
     let mut notes = Vec::new();
     let mut state = Vec::new();
-    let mut momenta = Vec::new();
+    let rule = Rule::of(&checkpoint);
+    let mut kept = Vec::new();
     let mut parameters = 0;
     for name in BUFFERS {
         if let Some(tensor) = checkpoint.tensors.remove(name) {
@@ -107,15 +108,15 @@ fn state(
             let tensor = checkpoint.tensors.remove(&full);
             let tensor = tensor.expect("the name is from the checkpoint");
             state.push((format!("module.{full}"), array(tensor)));
-            let momentum = checkpoint.tensors.remove(&format!("{MOMENTUM}{full}"));
-            if let (Some(momentum), Role::Weight) = (momentum, role) {
-                let entry = Value::dict([("momentum_buffer", array(momentum))]);
-                momenta.push((Value::Integer(parameters), entry));
+            let entry = rule.take(&mut checkpoint, encoder, &name);
+            if let (Some(entry), Role::Weight) = (entry, role) {
+                kept.push((Value::Integer(parameters), entry));
             }
             if matches!(role, Role::Weight | Role::Frozen) {
                 parameters += 1;
             }
         }
+        checkpoint.tensors.remove(&steps_name(encoder));
     }
     let others: Vec<_> = checkpoint.tensors.keys().take(3).cloned().collect();
     if !others.is_empty() {
@@ -125,15 +126,17 @@ fn state(
             others.join("`, `")
         ));
     }
-    let summary = format!("{} tensors, {} momenta", state.len(), momenta.len());
+    let summary = format!(
+        "{} tensors, the optimiser's state of {}",
+        state.len(),
+        kept.len()
+    );
     let metadata = &checkpoint.metadata;
-    let (group, known) = group(metadata, parameters);
-    if !known {
-        notes.push(
-            "the optimiser's rate, momentum and weight decay are not known; they are 0 in the file"
-                .to_owned(),
-        );
-    }
+    let Group {
+        value: group,
+        notes: more,
+    } = group(rule, metadata, parameters);
+    notes.extend(more);
     let epoch = checkpoint.number("epoch").unwrap_or(0);
     let texts = metadata
         .iter()
@@ -148,7 +151,7 @@ fn state(
         (
             "optimizer",
             Value::dict([
-                ("state", Value::Dict(momenta)),
+                ("state", Value::Dict(kept)),
                 ("param_groups", Value::List(vec![group])),
             ]),
         ),
@@ -286,9 +289,12 @@ pub(crate) fn from_torch(mut value: Value) -> Result<(Checkpoint, Vec<String>), 
             .map(|name| bare(name))
             .filter(|name| !BUFFERS.contains(&name.as_str()) && role(name) == Role::Weight)
             .collect();
-        if !momenta(&optimizer, &parameters, &evaluated, &mut checkpoint)? {
-            notes.push("the optimiser has no momentum in it and starts anew".to_owned());
-        }
+        notes.extend(restore(
+            &optimizer,
+            &parameters,
+            &evaluated,
+            &mut checkpoint,
+        )?);
     }
     match own.as_ref().and_then(Value::entries) {
         Some(texts) => {
