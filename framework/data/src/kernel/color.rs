@@ -201,14 +201,12 @@ fn shift_hue_body(pixels: &mut [u8], shift: u8) {
 
 /// Eight-bit hue, saturation and value.
 ///
-/// Ratios are single precision and the hue's last steps double, rounded to single after the wrap: where 255 times the
-/// hue is a whole number, only these roundings give Pillow's byte.
+/// Pillow computes the hue's last steps in double precision; single precision gives the same byte for every colour, as
+/// a test tries.
 #[inline(always)]
 fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
     let value = r.max(g).max(b);
     let range = value - r.min(g).min(b);
-    // A range of 0 is divided by 1 instead: the ratios, and with them hue and saturation, are then 0.
-    let divisor = f32::from(range.max(1));
     let (rc, gc, bc) = (value - r, value - g, value - b);
     let (base, plus, minus) = if rc == 0 {
         (0.0, bc, gc)
@@ -217,15 +215,21 @@ fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
     } else {
         (4.0, gc, rc)
     };
-    let (plus, minus) = (f32::from(plus) / divisor, f32::from(minus) / divisor);
-    let sixths = (base + f64::from(plus) - f64::from(minus)) as f32;
-    // The product rounds as the quotient does after the step to single precision; a test tries every colour.
-    let turns = f64::from(sixths) * (1.0 / 6.0) + 1.0;
-    let turns = if turns >= 1.0 { turns - 1.0 } else { turns };
+    // One of the two is the whole range, whose ratio is exactly 1, so only the other is divided. A range of 0 counts as
+    // a ratio of 1 as well: hue and saturation are then 0.
+    let rest = plus.min(minus) + u8::from(range == 0);
+    let ratio = f32::from(rest) / f32::from(range.max(1));
+    let sixths = if plus > minus {
+        (base + 1.0) - ratio
+    } else {
+        (base - 1.0) + ratio
+    };
+    let turns = Divisor::new(6.0).divide(sixths);
+    let turns = if turns < 0.0 { turns + 1.0 } else { turns };
     // SAFETY: both are numbers from 0 to 255.
     let (hue, saturation) = unsafe {
         (
-            (f64::from(turns as f32) * 255.0).to_int_unchecked::<i32>() as u8,
+            (turns * 255.0).to_int_unchecked::<i32>() as u8,
             (f32::from(range) / f32::from(value.max(1)) * 255.0).to_int_unchecked::<i32>() as u8,
         )
     };
@@ -240,18 +244,22 @@ fn rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
     // SAFETY: from 0 to 6.
     let sector = unsafe { sixths.to_int_unchecked::<i32>() };
     let fraction = sixths - sector as f32;
+    // A division by 255 rounded to the nearest, which is never half-way between two bytes.
+    let product = u16::from(value) * u16::from(255 - saturation) + 128;
+    let p = ((product + (product >> 8)) >> 8) as u8;
     let saturation = full.divide(f32::from(saturation));
-    let v = f64::from(value);
-    // SAFETY: rounds a number from 0 to 255.5.
-    let round = |x: f64| unsafe { (x + 0.5).to_int_unchecked::<i32>() as u8 };
-    let p = round(v * (1.0 - f64::from(saturation)));
     // The rising edge in even sectors, the falling one in odd: only one of the two is in the pixel.
     let part = if sector % 2 == 0 {
-        f64::from(saturation) * (1.0 - f64::from(fraction))
+        saturation * (1.0 - fraction)
     } else {
-        f64::from(saturation * fraction)
+        saturation * fraction
     };
-    let edge = round(v * (1.0 - part));
+    let value_and_half = f32::from(value) + 0.5;
+    let fall = |from: f32| (-f32::from(value)).mul_add(part, from);
+    // SAFETY: from 0.5 to 255.5.
+    let rounded = unsafe { fall(value_and_half).to_int_unchecked::<i32>() };
+    // The single rounding above can reach the next whole number, but it keeps the sign of what is left.
+    let edge = (rounded - i32::from(fall(value_and_half - rounded as f32) < 0.0)) as u8;
     match sector {
         0 | 6 => (value, edge, p),
         1 => (edge, value, p),
