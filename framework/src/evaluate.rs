@@ -117,15 +117,7 @@ pub fn check_sizes(stage: &Evaluate) -> Result<(), Failure> {
 
 /// How the images of `stage` are made into the network's input.
 pub fn preprocessing(stage: &Evaluate) -> Preprocessing {
-    let own = stage.subject.backbone.plugin.preprocessing();
-    let size = stage.size.unwrap_or(own.size);
-    // The backbone's share of the image is kept where only the size is given.
-    let share = || (size * own.resize + own.size / 2) / own.size;
-    Preprocessing {
-        size,
-        resize: stage.resize.unwrap_or_else(share),
-        ..own
-    }
+    stage.subject.preprocessing(stage.size, stage.resize)
 }
 
 /// Extracts features and computes every metric.

@@ -84,15 +84,7 @@ pub struct Outcome {
 
 /// How the images of `stage` are made into the network's input.
 pub(crate) fn preprocessing(stage: &Map) -> Preprocessing {
-    let own = stage.subject.backbone.plugin.preprocessing();
-    let size = stage.size.unwrap_or(own.size);
-    // The backbone's share of the image is kept where only the size is given.
-    let share = || (size * own.resize + own.size / 2) / own.size;
-    Preprocessing {
-        size,
-        resize: stage.resize.unwrap_or_else(share),
-        ..own
-    }
+    stage.subject.preprocessing(stage.size, stage.resize)
 }
 
 /// Files of a sample that `stage` reads of `data`: the image and its views.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
+    backbone::Preprocessing,
     registry::{Built, Used},
     source::{Site, Source},
     train::{
@@ -204,6 +205,22 @@ pub struct Subject {
     pub encoder: Option<String>,
     /// Where the stage that judges stands in its file.
     pub site: Site,
+}
+
+impl Subject {
+    /// How images become the network's input: squares of `size` pixels from a shorter side of `resize`, the backbone's own
+    /// where none.
+    pub fn preprocessing(&self, size: Option<usize>, resize: Option<usize>) -> Preprocessing {
+        let own = self.backbone.plugin.preprocessing();
+        let size = size.unwrap_or(own.size);
+        // The backbone's share of the image is kept where only the size is given.
+        let share = || (size * own.resize + own.size / 2) / own.size;
+        Preprocessing {
+            size,
+            resize: resize.unwrap_or_else(share),
+            ..own
+        }
+    }
 }
 
 /// Images that a stage reads.

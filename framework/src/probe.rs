@@ -61,15 +61,10 @@ pub struct Prepared<'a> {
 
 /// How the test images of `stage` are made into the network's input.
 pub fn preprocessing(stage: &Probe) -> Preprocessing {
-    let own = stage.subject.backbone.plugin.preprocessing();
-    let size = stage.size.unwrap_or(own.size);
-    // The backbone's share of the image is kept where only the size is given.
-    let share = || (size * own.resize + own.size / 2) / own.size;
+    let input = stage.subject.preprocessing(stage.size, stage.resize);
     Preprocessing {
-        size,
-        resize: stage.resize.unwrap_or_else(share),
-        bicubic: stage.bicubic.unwrap_or(own.bicubic),
-        ..own
+        bicubic: stage.bicubic.unwrap_or(input.bicubic),
+        ..input
     }
 }
 
