@@ -503,7 +503,7 @@ Experiment(
 
     #[test]
     fn long_brackets_are_opened_and_wrappers_take_no_comma() {
-        let long = format!("A(f: [{}])", vec!["Word(p: 0.25)"; 8].join(", "));
+        let long = format!("A(f: [{}])", ["Word(p: 0.25)"; 8].join(", "));
         let text = formatted(&long);
         assert_eq!(text.lines().count(), 12, "{text}");
         assert_eq!(text.matches("        Word(p: 0.25),\n").count(), 8);

@@ -45,7 +45,7 @@ pub(super) enum Question {
         /// Its parameters.
         params: BTreeMap<String, f64>,
         /// What it judges.
-        task: Task,
+        task: Box<Task>,
     },
 }
 
@@ -130,7 +130,7 @@ pub(super) fn read_request(from: &mut impl Read) -> io::Result<Request> {
             params: (0..read_number(from)?)
                 .map(|_| Ok((read_text(from)?, f64::from_bits(read_number(from)?))))
                 .collect::<io::Result<_>>()?,
-            task: read_task(from)?,
+            task: Box::new(read_task(from)?),
         },
     };
     Ok(Request {
@@ -321,7 +321,7 @@ mod tests {
             panic!("a value was asked for");
         };
         assert_eq!((index, arrived), (5, params));
-        assert_eq!(task, Task::read(&evaluation));
+        assert_eq!(*task, Task::read(&evaluation));
         for length in 0..pipe.len().min(200) {
             assert!(read_request(&mut &pipe[..length]).is_err(), "{length}");
         }
