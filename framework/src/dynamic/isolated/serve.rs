@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    mem::ManuallyDrop,
     os::fd::AsFd,
     process, thread,
 };
@@ -37,13 +38,13 @@ pub fn serve(parent: u32) -> io::Result<()> {
     setrlimit(Resource::Core, none)?;
     let request = wire::read_request(&mut io::stdin().lock())?;
     // Nothing more is written to this pipe: it ends when the parent does. Not every system has a signal for that.
-    let mut asking = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut asking = ManuallyDrop::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
     thread::spawn(move || {
         loop {
             match asking.read(&mut [0]) {
                 Ok(0) => break,
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    // Foreign code has closed the pipe, which says nothing of the parent.
+                    // Foreign code has closed the pipe, which says nothing of the parent; hence also no closing here.
                     return;
                 }
                 Ok(_) | Err(_) => {}
