@@ -79,19 +79,22 @@ header,main{max-width:1180px;margin:0 auto;padding:0 20px}header{padding-top:32p
 h1{font-size:1.9rem;line-height:1.2;margin:0;overflow-wrap:anywhere}\
 h2{font-size:1.15rem;margin:0 0 12px;overflow-wrap:anywhere}h2 em{font-style:normal;color:var(--c0)}\
 section{margin:28px 0}.note,small{color:var(--soft)}.note{margin:0 0 12px}\
-small{display:block;font-weight:400;font-size:.78rem;overflow-wrap:anywhere}\
+small{display:block;font-weight:400;font-size:.78rem;overflow-wrap:anywhere;text-wrap:balance}\
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}\
-table{border-collapse:collapse;width:100%;min-width:540px}\
+table{border-collapse:collapse;width:100%;min-width:540px}table.single{min-width:0}\
+.metric th{padding-bottom:2px;font-weight:400;font-size:.82rem;color:var(--soft);overflow-wrap:anywhere}.metric+tr>*{border-top:0}.metric+tr~tr:not(.metric)>*{border-top:0}\
+.refused{font-size:.85rem;color:var(--soft);overflow-wrap:anywhere}\
 th small{max-width:34ch;margin-left:auto}th:first-child small{margin-left:0}\
 th,td{padding:10px 14px;text-align:right;vertical-align:top;border-top:1px solid var(--rule);font-variant-numeric:tabular-nums}\
 thead th{border-top:0}th:first-child,.text th,.text td{text-align:left}td{font-size:1.05rem}.text td{font-size:.9rem;overflow-wrap:anywhere}\
 td.best{color:var(--best);font-weight:650}\
 .facts{display:flex;flex-wrap:wrap;gap:8px 28px;margin:0 0 14px}.facts dt{color:var(--soft);font-size:.78rem}.facts dd{margin:0;font-variant-numeric:tabular-nums}\
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:14px}\
-.scroll+.charts{margin-top:14px}\
+.scroll+*,.charts+*,.lists+*{margin-top:14px}\
+.list{max-height:420px;overflow-y:auto;margin-top:10px}.list th,.list td{padding:3px 14px 3px 0;font-weight:400;font-size:.9rem}\
 figure{margin:0;padding:12px 12px 6px;background:var(--card);border:1px solid var(--rule);border-radius:10px}\
 figcaption{font-size:.9rem;font-weight:600;margin-bottom:4px}\
-.key{font-weight:400;font-size:.8rem;margin-left:12px;white-space:nowrap}.key::before{content:'';display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:5px;vertical-align:middle;background:currentColor}\
+.key{font-weight:400;font-size:.8rem;margin-left:12px;overflow-wrap:anywhere}.key::before{content:'';display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:5px;vertical-align:middle;background:currentColor}\
 svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:11.5px}\
 .end{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--rule);fill:none}\
 .level{stroke:var(--soft);fill:none;stroke-dasharray:5 4}\
@@ -103,4 +106,5 @@ svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:11.
 .maps{grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr))}.map{display:block;width:100%;height:auto}a{color:var(--c0)}\
 .sample img{width:100%;aspect-ratio:1;object-fit:cover;border-radius:6px;background:var(--rule)}\
 details{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 14px;margin-bottom:10px}\
-summary{cursor:pointer}pre{overflow-x:auto;font-size:.82rem;line-height:1.45;margin:10px 0 0}";
+summary{cursor:pointer;overflow-wrap:anywhere}summary .note{font-size:.85rem}pre{overflow-x:auto;font-size:.82rem;line-height:1.45;margin:10px 0 0}\
+@media(max-width:600px){header,main{padding:0 12px}table{min-width:340px}th,td{padding:8px 9px}td{font-size:.95rem}}";

@@ -21,20 +21,28 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A number with the digits that matter: `0.0312`, `5.25`, `262`.
+/// A number with the digits that matter: `0.0312`, `5.25`, `262`, `1.5e-9`.
 pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
     let magnitude = value.abs().log10().floor() as i32;
     if !(-4..7).contains(&magnitude) {
-        return format!("{value:.2e}");
+        let text = format!("{value:.2e}");
+        return match text.split_once('e') {
+            Some((digits, power)) => format!("{}e{power}", trimmed(digits)),
+            None => text,
+        };
     }
     let digits = (2 - magnitude).clamp(0, 6) as usize;
-    let text = format!("{value:.digits$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
+    trimmed(&format!("{value:.digits$}")).to_owned()
+}
+
+/// `digits` without the zeros behind its point.
+fn trimmed(digits: &str) -> &str {
+    match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
     }
 }
 
@@ -80,7 +88,9 @@ mod tests {
             (65536.0, "65536"),
             (-1.5, "-1.5"),
             (100.0, "100"),
-            (1e-7, "1.00e-7"),
+            (1e-7, "1e-7"),
+            (-1.5e-9, "-1.5e-9"),
+            (f64::INFINITY, "inf"),
         ] {
             assert_eq!(number(value), text);
         }
