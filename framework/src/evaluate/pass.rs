@@ -78,7 +78,7 @@ impl<'a> Pass<'a> {
     ) -> Result<Vec<Extracted>, Failure> {
         let mut places = self.places(&**set, views, workplace);
         let mut known = self.known(&places, set, views, workplace);
-        if known.is_none() && views < set.views() {
+        if known.is_none() && !places.is_empty() && views < set.views() {
             // Those of all files hold the same rows, unless a file that is not asked for is broken.
             let mut more = self.places(&**set, set.views(), workplace);
             more.truncate(views);
