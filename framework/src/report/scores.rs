@@ -234,7 +234,10 @@ mod tests {
         }
     }
 
-    fn page(stages: &[(&str, Vec<ScoreRecord>, &[(&str, &str)])]) -> String {
+    /// Name, scores and refused metrics of a stage.
+    type Judged<'a> = (&'a str, Vec<ScoreRecord>, &'a [(&'a str, &'a str)]);
+
+    fn page(stages: &[Judged]) -> String {
         let mut results = Results::new("x");
         for (stage, scores, refused) in stages {
             let refused = refused
