@@ -36,7 +36,7 @@ fn check_tells_what_would_run() {
 pretrain
   data       ImageFolder(path: \"photos\", upright: false, cache: 512): 4 images, 2 classes
   backbone   mobilenetv3_small(width: 1.0, dropout: 0.2)
-  objective  MoCo(dim: 128, queue: 8, momentum: 0.999, temperature: 0.1, groups: 1, head: Wide, label_smoothing: 0.0, neighbours: 5, queue_storage: Full)
+  objective  MoCo(dim: 128, queue: 8, momentum: 0.999, temperature: 0.1, groups: 1, head: Wide, label_smoothing: 0.0, neighbours: 5, queue_storage: Full, adversary: None)
   views      2 of 64 × 64 pixels
   optimizer  SGD(lr: 0.03, momentum: 0.9, weight_decay: 0.0001, no_decay: [], nesterov: false)
   schedule   Cosine(per: Epoch, end: 0.0)
