@@ -61,7 +61,7 @@ plugin! {
         /// How the queue is kept: `Full`, in single precision, or `Half`, in half the memory.
         queue_storage: Storage = Storage::Full,
         /// An attack on both views before they are compared, such as `Adversary(steps: 5, step_size: 0.008, epsilon:
-        /// 0.0157)`, sizes in normalised pixels; each of its steps takes about as long as one of training.
+        /// 0.0157)`, sizes in normalised pixels; each of its steps takes about as long as 1.4 of training.
         adversary: Option<Adversary> = None,
     }
 
