@@ -29,7 +29,7 @@ use crate::{
     evaluate::{self, Given, features::Images, pass::Pass},
     failure::{Failure, disk},
     plan::{Map, Zoom},
-    preflight::grouped,
+    preflight::{Mistake, grouped, uncropped},
     run::{
         fingerprint,
         folder::RunFolder,
@@ -47,9 +47,6 @@ use tsne::{Algorithm, Embedding, Settings};
 
 /// The folder of a run that holds its maps.
 pub const FOLDER: &str = "maps";
-
-/// A mistake: the field, what is wrong, what would be right.
-pub(crate) type Mistake = (&'static str, String, Option<String>);
 
 /// A stage of a map that is ready to run.
 pub struct Prepared<'a> {
@@ -94,16 +91,7 @@ fn files(stage: &Map, data: &dyn Dataset) -> usize {
 
 /// The mistakes of `stage` with its images.
 pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    let input = preprocessing(stage);
-    if input.resize < input.size {
-        let message = format!(
-            "`resize` of Map: {} is less than the {} pixels that are cropped from it",
-            input.resize, input.size
-        );
-        let help = format!("give at least {}", input.size);
-        mistakes.push(("resize", message, Some(help)));
-    }
+    let mut mistakes = Vec::from_iter(uncropped("Map", preprocessing(stage)));
     if stage.site.has("views") && stage.views >= data.views() && stage.views > 0 {
         let (wanted, most) = (stage.views, data.views() - 1);
         let message = format!("`views` of Map: {wanted} are wanted, the images have {most}");

@@ -14,7 +14,9 @@ use smallfry_data::Dataset;
 use smallfry_nn::{Parameters, network::Spec};
 
 use crate::{
-    Backbone, DataSet, Head, augmentation, checkpoint,
+    Backbone, DataSet, Head, augmentation,
+    backbone::Preprocessing,
+    checkpoint,
     diagnostic::Diagnostic,
     evaluate,
     failure::Failure,
@@ -97,6 +99,20 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
         }
         false => Err(check.errors),
     }
+}
+
+/// A mistake of a stage: the field, what is wrong, what would be right.
+pub(crate) type Mistake = (&'static str, String, Option<String>);
+
+/// The mistake of a stage of kind `owner` whose images are made smaller than what is cropped from them.
+pub(crate) fn uncropped(owner: &str, input: Preprocessing) -> Option<Mistake> {
+    let Preprocessing { size, resize, .. } = input;
+    (resize < size).then(|| {
+        let message = format!(
+            "`resize` of {owner}: {resize} is less than the {size} pixels that are cropped from it"
+        );
+        ("resize", message, Some(format!("give at least {size}")))
+    })
 }
 
 struct Check {
@@ -358,17 +374,10 @@ impl Check {
     fn evaluate(&mut self, stage: &Evaluate) -> Facts {
         let train = stage.train.as_ref().map(|set| (set, self.images(set)));
         let test = self.images(&stage.test);
-        let preprocessing = stage.subject.backbone.preprocessing();
-        let size = stage.size.unwrap_or(preprocessing.size);
-        if let Some(resize) = stage.resize
-            && resize < size
-        {
-            self.error(
-                &stage.site,
-                "resize",
-                format!("`resize` of Evaluate: {resize} is less than the {size} pixels that are cropped from it"),
-                Some(format!("give at least {size}")),
-            );
+        let input = evaluate::preprocessing(stage);
+        let size = input.size;
+        if let Some((field, message, help)) = uncropped("Evaluate", input) {
+            self.error(&stage.site, field, message, help);
         }
         self.fits(&stage.site, "size", &stage.subject.backbone, size);
         let learnt_from = train.as_ref().and_then(|(_, data)| data.as_deref());

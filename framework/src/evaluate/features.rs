@@ -45,7 +45,7 @@ impl Images {
     /// Extracts the features of `set`, adding to the count of images `done` as it goes.
     ///
     /// # Errors
-    /// As [`extract_views`](Self::extract_views).
+    /// The user stops, or features that exceed memory cannot be written to the run folder.
     pub fn extract(
         &self,
         set: &Arc<dyn Dataset>,
@@ -53,32 +53,20 @@ impl Images {
         workplace: &Workplace,
         done: &mut usize,
     ) -> Result<Extracted, Failure> {
-        let mut views = self.extract_views(set, 0..set.len(), 1, encoder, workplace, done)?;
+        let all = 0..set.len();
+        let mut views = self.extract_into(&[], set, all, 1, encoder, workplace, done)?;
         Ok(views.pop().expect("one view was asked for"))
     }
 
     /// Extracts the features of the first `views` files of each of `samples`: one set of features a view, row by row the
     /// same samples. A sample is left out of all where one of its files cannot be read. Adds to the count of images `done`
-    /// as it goes.
+    /// as it goes, and writes the features of each view to its place in the cache, where `places` has one.
     ///
     /// # Errors
     /// The user stops, or features that exceed memory cannot be written to the run folder.
     ///
     /// # Panics
     /// If the set has fewer views or samples.
-    pub fn extract_views(
-        &self,
-        set: &Arc<dyn Dataset>,
-        samples: Range<usize>,
-        views: usize,
-        encoder: &mut dyn Encoder,
-        workplace: &Workplace,
-        done: &mut usize,
-    ) -> Result<Vec<Extracted>, Failure> {
-        self.extract_into(&[], set, samples, views, encoder, workplace, done)
-    }
-
-    /// As [`extract_views`](Self::extract_views), also writing the features of each view to its place in the cache.
     #[expect(
         clippy::too_many_arguments,
         reason = "what is extracted, by what, from where, to where"

@@ -22,8 +22,8 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let subject = subject::read(&mut fields, stages, i);
     let train = images::optional(&mut fields, stages, i, "train");
     let test = images::required(&mut fields, stages, i, "test");
-    let size = optional_count(&mut fields, "size", "224");
-    let resize = optional_count(&mut fields, "resize", "256");
+    let size = fields.optional_count("size", "224");
+    let resize = fields.optional_count("resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
     let cache = fields.optional::<bool>("cache", "false").unwrap_or(true);
     let metrics = metrics(&mut fields);
@@ -57,19 +57,6 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let metrics = stage.metrics.iter().map(|metric| metric.resolved.as_str());
     lines.push(("metrics", layout::list(metrics)));
     Some((Stage::Evaluate(stage), layout::block("Evaluate", &lines)))
-}
-
-/// A whole number above 0, or none.
-pub(super) fn optional_count(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    example: &str,
-) -> Option<usize> {
-    let value = fields.optional::<Option<usize>>(name, example).flatten();
-    if value == Some(0) {
-        fields.refuse(name, "must be above 0");
-    }
-    value
 }
 
 fn metrics(fields: &mut Fields<'_>) -> Option<Vec<Built<dyn Metric>>> {

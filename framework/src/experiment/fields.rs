@@ -204,6 +204,15 @@ impl<'a> Fields<'a> {
         value
     }
 
+    /// A whole number above 0, or none.
+    pub fn optional_count(&mut self, name: &'static str, example: &str) -> Option<usize> {
+        let value = self.optional::<Option<usize>>(name, example).flatten();
+        if value == Some(0) {
+            self.refuse(name, "must be above 0");
+        }
+        value
+    }
+
     /// Refuses the value of a field that was read.
     pub fn refuse(&mut self, name: &'static str, reason: &str) -> &mut Diagnostic {
         let place = self

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::{
     Stages,
-    evaluate::optional_count,
     fields::{Fields, Reader},
     images, layout, subject,
 };
@@ -44,8 +43,8 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let initial = fields.optional::<Initial>("initial", "Normal");
     let pairs = fields.count("pairs", Some(PAIRS), "100");
     let zoom = zoom(&mut fields);
-    let size = optional_count(&mut fields, "size", "224");
-    let resize = optional_count(&mut fields, "resize", "256");
+    let size = fields.optional_count("size", "224");
+    let resize = fields.optional_count("resize", "256");
     let batch = fields.count("batch", Some(BATCH), "64");
     let cache = fields.optional::<bool>("cache", "false").unwrap_or(true);
     fields.finish();

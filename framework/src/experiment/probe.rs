@@ -44,8 +44,8 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let weight_decay = number(&mut fields, "weight_decay", 0.0, 0.0..f64::INFINITY);
     let schedule = fields.plugin("schedule");
     let view = view(&mut fields, mode);
-    let size = optional_count(&mut fields, "size", "224");
-    let resize = optional_count(&mut fields, "resize", "256");
+    let size = fields.optional_count("size", "224");
+    let resize = fields.optional_count("resize", "256");
     let bicubic = fields.optional::<Option<bool>>("bicubic", "true").flatten();
     let seeds = seeds(&mut fields);
     let epochs = fields.count("epochs", Some(EPOCHS), "100");
@@ -262,15 +262,6 @@ fn view(fields: &mut Fields<'_>, mode: Option<ProbeMode>) -> Option<Vec<Built<dy
     let items = fields.items(&field, "augmentations")?;
     let built: Vec<_> = items.iter().map(|item| fields.reader.build(item)).collect();
     built.into_iter().collect()
-}
-
-/// A whole number above 0, or none.
-fn optional_count(fields: &mut Fields<'_>, name: &'static str, example: &str) -> Option<usize> {
-    let value = fields.optional::<Option<usize>>(name, example).flatten();
-    if value == Some(0) {
-        fields.refuse(name, "must be above 0");
-    }
-    value
 }
 
 /// `seeds: [1, 2]` or `repeats: 2`; one start where neither is given.

@@ -6,10 +6,8 @@ use super::{preprocessing, tuned};
 use crate::{
     augmentation,
     plan::{FeatureSource, Probe, ProbeMode},
+    preflight::{Mistake, uncropped},
 };
-
-/// A mistake: the field, what is wrong, what would be right.
-pub(crate) type Mistake = (&'static str, String, Option<String>);
 
 /// The mistakes of `stage`, whose images are `train` and `test` where they could be opened.
 pub(crate) fn check(
@@ -17,18 +15,7 @@ pub(crate) fn check(
     train: Option<&dyn Dataset>,
     test: Option<&dyn Dataset>,
 ) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    let input = preprocessing(stage);
-    if input.resize < input.size {
-        mistakes.push((
-            "resize",
-            format!(
-                "`resize` of Probe: {} is less than the {} pixels that are cropped from it",
-                input.resize, input.size
-            ),
-            Some(format!("give at least {}", input.size)),
-        ));
-    }
+    let mut mistakes = Vec::from_iter(uncropped("Probe", preprocessing(stage)));
     if stage.mode != ProbeMode::Linear(FeatureSource::Centre)
         && augmentation::side(None, &stage.view).is_none()
     {

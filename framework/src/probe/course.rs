@@ -18,7 +18,7 @@ use crate::{
     checkpoint::Mark,
     events::Events,
     failure::{Cause, Failure},
-    log::{self, Entry, Log, Measures, Reach, Timing},
+    log::{Entry, Log, Measures, Reach, Timing},
     plan::{FeatureSource, Probe, ProbeMode},
     report,
     run::progress,
@@ -362,27 +362,14 @@ impl Course<'_> {
         steps: usize,
         workplace: &Workplace,
     ) -> Result<(), Failure> {
-        let path = workplace.folder.path("log.jsonl");
         let reach = Reach {
             epochs: standing.mark.epoch,
             steps: standing.step,
             line: (standing.mark.epoch * steps) as u64,
         };
-        if !log::rewind(&path, &self.stage.name, reach)? {
-            return Err(Failure::mistake(format!(
-                "{} has no line for step {} of stage `{}`, though its state exists",
-                path.display(),
-                reach.line,
-                self.stage.name
-            ))
-            .help("put the log back, or start again with --overwrite"));
-        }
-        log::rewind(
-            &workplace.folder.path("timings.jsonl"),
-            &self.stage.name,
-            Reach { line: 0, ..reach },
-        )?;
-        Ok(())
+        workplace
+            .folder
+            .rewind(&self.stage.name, reach, "its state")
     }
 
     fn stopped(&self, standing: &Standing, steps: usize) -> Failure {

@@ -1,6 +1,6 @@
 //! Augmented, labelled images in batches: every image once an epoch, in an order drawn for the epoch.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use smallfry_data::{
     Dataset,
@@ -76,6 +76,33 @@ impl Lessons {
             side,
             order: (u64::MAX, Vec::new()),
         })
+    }
+
+    /// Starts loading what `stage` is trained on: every image once an epoch, shuffled, from `begin` on.
+    ///
+    /// # Errors
+    /// The system refuses threads.
+    pub fn training(
+        stage: &Probe,
+        preprocessing: &Preprocessing,
+        seed: u64,
+        data: &Arc<dyn Dataset>,
+        begin: Cursor,
+    ) -> Result<Self, Failure> {
+        let (order, epochs) = (Order::ShuffledWhole, stage.epochs);
+        Self::start(stage, preprocessing, seed, data, order, begin, epochs)
+    }
+
+    /// The next batch, and the seconds that were waited for it.
+    ///
+    /// # Errors
+    /// There is none, as the loader was not started or ended early, or it failed.
+    pub fn awaited(lessons: &mut Option<Self>) -> Result<(Lesson, f64), Failure> {
+        let begin = Instant::now();
+        let lesson = lessons.as_mut().and_then(Iterator::next);
+        let waited = begin.elapsed().as_secs_f64();
+        let lesson = lesson.ok_or_else(|| Failure::fault("the loader ended early"))??;
+        Ok((lesson, waited))
     }
 
     /// Images that could not be read so far: name and reason, by their numbers in the set.

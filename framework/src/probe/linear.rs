@@ -7,7 +7,7 @@
 //! Where images are augmented anew, seeds share their order and augmentations too, and differ in the weights that they
 //! start with; kept features come to each seed in an order of its own.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use smallfry_data::{
     Dataset,
@@ -266,15 +266,9 @@ fn stop_if_asked(workplace: &Workplace) -> Result<(), Failure> {
 impl Classifiers for Linear<'_> {
     fn begin(&mut self, begin: Cursor) -> Result<(), Failure> {
         if let Feed::Fresh(lessons) = &mut self.feed {
-            *lessons = Some(Lessons::start(
-                self.stage,
-                &self.preprocessing,
-                self.seeds[0],
-                &self.train,
-                Order::ShuffledWhole,
-                begin,
-                self.stage.epochs,
-            )?);
+            let (preprocessing, seed) = (&self.preprocessing, self.seeds[0]);
+            let started = Lessons::training(self.stage, preprocessing, seed, &self.train, begin)?;
+            *lessons = Some(started);
         }
         Ok(())
     }
@@ -290,10 +284,8 @@ impl Classifiers for Linear<'_> {
         let mut step = Step::default();
         match &mut self.feed {
             Feed::Fresh(lessons) => {
-                let begin = Instant::now();
-                let lesson = lessons.as_mut().and_then(Iterator::next);
-                step.waited = begin.elapsed().as_secs_f64();
-                let lesson = lesson.ok_or_else(|| Failure::fault("the loader ended early"))??;
+                let (lesson, waited) = Lessons::awaited(lessons)?;
+                step.waited = waited;
                 let name = |row: usize| self.train.name(lesson.samples[row]);
                 let features = embed(&*self.encoder, &lesson.images, name)?;
                 for bank in &mut self.banks {

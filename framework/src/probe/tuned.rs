@@ -7,13 +7,9 @@
 //!
 //! Networks of several rates and seeds learn from the same batches and share one executor, one after the other.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use smallfry_data::{
-    Dataset,
-    loader::{Cursor, Order},
-    random::Random,
-};
+use smallfry_data::{Dataset, loader::Cursor, random::Random};
 use smallfry_nn::{
     Executor, Images as Batch, Mode, Network, Parameters,
     init::Init,
@@ -177,15 +173,9 @@ impl Tune {
 
 impl Classifiers for Tuned<'_> {
     fn begin(&mut self, begin: Cursor) -> Result<(), Failure> {
-        self.lessons = Some(Lessons::start(
-            self.stage,
-            &self.preprocessing,
-            self.networks[0].label.seed,
-            &self.sets[0],
-            Order::ShuffledWhole,
-            begin,
-            self.stage.epochs,
-        )?);
+        let (preprocessing, seed) = (&self.preprocessing, self.networks[0].label.seed);
+        let started = Lessons::training(self.stage, preprocessing, seed, &self.sets[0], begin)?;
+        self.lessons = Some(started);
         Ok(())
     }
 
@@ -194,10 +184,7 @@ impl Classifiers for Tuned<'_> {
     }
 
     fn step(&mut self, moment: Moment) -> Result<Step, Failure> {
-        let begin = Instant::now();
-        let lesson = self.lessons.as_mut().and_then(Iterator::next);
-        let waited = begin.elapsed().as_secs_f64();
-        let lesson = lesson.ok_or_else(|| Failure::fault("the loader ended early"))??;
+        let (lesson, waited) = Lessons::awaited(&mut self.lessons)?;
         let mut figures = Vec::with_capacity(self.networks.len());
         for tune in &mut self.networks {
             let mode = match (self.mode, moment.epoch) {

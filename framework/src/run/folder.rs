@@ -12,6 +12,7 @@ use super::{Existing, Results};
 use crate::{
     checkpoint::{Store, remove_partial, write_atomically},
     failure::{Failure, disk},
+    log::{self, Reach},
 };
 
 const LOCK: &str = ".lock";
@@ -86,6 +87,29 @@ impl RunFolder {
             Existing::Refuse | Existing::Resume => {}
         }
         Ok((folder, started && existing == Existing::Resume))
+    }
+
+    /// Cuts the logs back to the state `reach` of `stage`; `kept` says what is there of that state.
+    ///
+    /// # Errors
+    /// The log lacks the last line of that state, or a log cannot be read or cut.
+    pub fn rewind(&self, stage: &str, reach: Reach, kept: &str) -> Result<(), Failure> {
+        let path = self.path("log.jsonl");
+        if !log::rewind(&path, stage, reach)? {
+            return Err(Failure::mistake(format!(
+                "{} has no line for step {} of stage `{stage}`, though {kept} exists",
+                path.display(),
+                reach.line
+            ))
+            .help("put the log back, or start again with --overwrite"));
+        }
+        // Timings are not part of the result; what is missing stays missing.
+        log::rewind(
+            &self.path("timings.jsonl"),
+            stage,
+            Reach { line: 0, ..reach },
+        )?;
+        Ok(())
     }
 
     /// Removes what an earlier run wrote, and nothing else.

@@ -158,7 +158,6 @@ impl Training<'_> {
 
     /// Cuts logs back to what the state at `mark` covers.
     pub(super) fn rewind(&self, mark: Mark, workplace: &Workplace) -> Result<(), Failure> {
-        let path = workplace.folder.path("log.jsonl");
         let lines = self.steps_between_lines() as u64;
         let (before, now) = (self.steps_at(Mark::end(mark.epoch)), self.steps_at(mark));
         let line = before + (now - before) / lines * lines;
@@ -169,21 +168,7 @@ impl Training<'_> {
             steps: now,
             line: if first { 0 } else { line },
         };
-        if !log::rewind(&path, &self.stage.name, reach)? {
-            return Err(Failure::mistake(format!(
-                "{} has no line for step {} of stage `{}`, though the checkpoint after {mark} exists",
-                path.display(),
-                reach.line,
-                self.stage.name
-            ))
-            .help("put the log back, or start again with --overwrite"));
-        }
-        // Timings are not part of the result; what is missing stays missing.
-        log::rewind(
-            &workplace.folder.path("timings.jsonl"),
-            &self.stage.name,
-            Reach { line: 0, ..reach },
-        )?;
-        Ok(())
+        let kept = format!("the checkpoint after {mark}");
+        workplace.folder.rewind(&self.stage.name, reach, &kept)
     }
 }
