@@ -6,8 +6,10 @@
 //! fact about the machine, and its order is fixed, so equal states are equal bytes.
 
 mod atomic;
+pub mod cadence;
 mod fill;
 pub mod layout;
+mod origin;
 mod read;
 mod space;
 mod store;
@@ -19,6 +21,7 @@ use std::collections::BTreeMap;
 
 pub use atomic::{Partial, remove_partial, write_atomically};
 pub(crate) use fill::{Differences, fill, tensors};
+pub use origin::Weights;
 pub use read::read;
 pub(crate) use read::{Container, container};
 pub use space::free_space;

@@ -309,9 +309,9 @@ fn act(verb: Verb, programs: &[Foreign]) -> Result<String, Refusal> {
             json,
         } => {
             let existing = match (resume, overwrite) {
-                (true, _) => crate::run::Existing::Resume,
-                (_, true) => crate::run::Existing::Overwrite,
-                _ => crate::run::Existing::Refuse,
+                (true, _) => crate::workplace::Existing::Resume,
+                (_, true) => crate::workplace::Existing::Overwrite,
+                _ => crate::workplace::Existing::Refuse,
             };
             let options = run::Options {
                 existing,

@@ -30,8 +30,8 @@ use crate::{
         torch,
     },
     failure::{Failure, disk},
+    fingerprint::configured,
     registry::{Built, find, parse},
-    run::fingerprint::configured,
     source::syntax,
 };
 

@@ -14,11 +14,13 @@ use smallfry_data::Dataset;
 use crate::{
     Invalid,
     advice::{Advice, Severity},
+    checkpoint::Weights,
     diagnostic::Diagnostic,
     failure::Failure,
-    plan::{Evaluate, Plan, Pretrain, Stage, Weights},
-    preflight::{self, Facts, Opened, grouped},
+    plan::{Evaluate, Plan, Pretrain, Stage},
+    preflight::{self, Facts, Opened},
     run::prepare::{self, Prepared},
+    text::grouped,
     train::{
         Training,
         trial::{self, Outlook},

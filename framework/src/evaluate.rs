@@ -20,16 +20,12 @@ use smallfry_nn::Parameters;
 use crate::{
     Encoder, Metric,
     backbone::{Head, Preprocessing},
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, Weights},
     failure::Failure,
     metric::{Evaluation, FeatureSet, Judged, Score, Watch, Watcher},
-    plan::{Evaluate, Subject, Weights},
-    run::{
-        interrupt::Interrupt,
-        progress::Display,
-        results::{ScoreRecord, SetRecord, StageOutcome},
-    },
-    train::Workplace,
+    plan::{Evaluate, Subject},
+    results::{ScoreRecord, SetRecord, StageOutcome},
+    workplace::{Workplace, interrupt::Interrupt, progress::Display},
 };
 
 use extracted::Extracted;
@@ -47,6 +43,26 @@ pub enum Given {
         /// The tensors.
         checkpoint: Checkpoint,
     },
+}
+
+/// Where the weights of an evaluation come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// They are known already.
+    Given(Given),
+    /// What the training stage of this index starts from.
+    Start(usize),
+    /// The last checkpoint of the training stage of this index.
+    End(usize),
+}
+
+/// Images that a stage reads, opened, and a text that identifies them by what they are and by what they hold.
+#[derive(Clone)]
+pub struct Known {
+    /// The images.
+    pub data: Arc<dyn Dataset>,
+    /// The text.
+    pub identity: String,
 }
 
 /// The data of an evaluation, opened.

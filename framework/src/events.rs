@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     failure::{Failure, disk},
-    log,
+    lines,
 };
 
 pub use record::{Point, points};
@@ -103,10 +103,10 @@ impl Events {
 /// The lines of `stage`, each epoch's timing behind the epoch.
 fn lines(root: &Path, stage: &str) -> Result<Vec<Map<String, Value>>, Failure> {
     let of_stage = |line: &Map<String, Value>| line.get("stage") == Some(&Value::from(stage));
-    let mut timings: Vec<Map<String, Value>> = log::read(&root.join("timings.jsonl"))?;
+    let mut timings: Vec<Map<String, Value>> = lines::read(&root.join("timings.jsonl"))?;
     timings.retain(of_stage);
     let mut all = Vec::new();
-    let log: Vec<Map<String, Value>> = log::read(&root.join("log.jsonl"))?;
+    let log: Vec<Map<String, Value>> = lines::read(&root.join("log.jsonl"))?;
     for line in log.into_iter().filter(of_stage) {
         let epoch = match line.get("event").and_then(Value::as_str) {
             Some("epoch") => line.get("epoch").cloned(),

@@ -32,12 +32,12 @@ use crate::{
     source::{
         Source,
         explain::suggest,
+        quoted,
         syntax::{Field, Value},
     },
 };
 
 use fields::{Fields, Reader};
-pub(crate) use layout::quoted;
 
 /// The kinds of stages, by the word in a file.
 const STAGES: [&str; 5] = ["Pretrain", "Evaluate", "Views", "Probe", "Map"];
@@ -94,7 +94,7 @@ pub fn parse(
 
 /// Gives the experiment, and so its run folder, another name.
 pub fn rename(plan: &mut Plan, name: &str) {
-    let line = |name: &str| format!("    name: {},\n", layout::quoted(name));
+    let line = |name: &str| format!("    name: {},\n", quoted(name));
     plan.resolved = plan.resolved.replacen(&line(&plan.name), &line(name), 1);
     name.clone_into(&mut plan.name);
 }
@@ -366,11 +366,11 @@ fn plan(reader: &Reader, name: String, place: Place, stages: Vec<(Stage, String)
         output,
     } = place;
     let list = layout::list(stages.iter().map(|stage| stage.1.as_str()));
-    let mut fields = vec![("name", layout::quoted(&name)), ("seed", seed.to_string())];
+    let mut fields = vec![("name", quoted(&name)), ("seed", seed.to_string())];
     let essence = layout::block("Experiment", &[fields[1].clone(), ("stages", list.clone())]);
-    fields.push(("folder", layout::quoted(&folder.to_string_lossy())));
+    fields.push(("folder", quoted(&folder.to_string_lossy())));
     if let Some(output) = &output {
-        fields.push(("output", layout::quoted(&output.to_string_lossy())));
+        fields.push(("output", quoted(&output.to_string_lossy())));
     }
     fields.push(("stages", list));
     Plan {

@@ -14,9 +14,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    change::Change,
     events::Events,
     failure::{Failure, disk},
-    run::change::Change,
 };
 
 /// The means of further figures by name, such as `acc1` in percent.
@@ -291,21 +291,6 @@ pub fn rewind(path: &Path, stage: &str, reach: Reach) -> Result<bool, Failure> {
         .map_err(|error| disk("write", path, &error))?;
     }
     Ok(found)
-}
-
-/// The lines of the file at `path` that can be read; none where there is no file.
-///
-/// # Errors
-/// The file exists but cannot be read.
-pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, Failure> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(|error| disk("read", path, &error))?,
-    };
-    let lines = text.lines();
-    Ok(lines
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
 }
 
 #[cfg(test)]

@@ -11,42 +11,31 @@ pub mod drawing;
 pub mod features;
 pub mod figure;
 pub mod page;
-pub mod tsne;
 
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, ops::ControlFlow, sync::Arc};
 
-use serde::{Deserialize, Serialize};
 use smallfry_data::Dataset;
 
 use crate::{
     backbone::Preprocessing,
     checkpoint::write_atomically,
-    evaluate::{self, Given, features::Images, pass::Pass},
+    evaluate::{self, Given, Known, Source, features::Images, pass::Pass},
     failure::{Failure, disk},
-    plan::{Map, Zoom},
-    preflight::{Mistake, grouped, uncropped},
-    run::{
-        fingerprint,
-        folder::RunFolder,
-        prepare::{Place, Source},
-        results::{Results, ScoreRecord, SetRecord, StageOutcome, finite},
+    fingerprint,
+    plan::{Map, Mistake, Zoom, uncropped},
+    results::{Results, SetRecord, StageOutcome, finite, map::Outcome},
+    text::grouped,
+    tsne::{self, Algorithm, Embedding, Settings},
+    workplace::{
+        Workplace,
+        folder::{self, RunFolder, maps},
     },
-    train::Workplace,
 };
 
 use drawing::Drawing;
 use features::Collected;
 use figure::{Points, Window};
 use page::Page;
-use tsne::{Algorithm, Embedding, Settings};
-
-/// The folder of a run that holds its maps.
-pub const FOLDER: &str = "maps";
 
 /// A stage of a map that is ready to run.
 pub struct Prepared<'a> {
@@ -58,25 +47,6 @@ pub struct Prepared<'a> {
     pub source: Source,
     seed: u64,
     data: Arc<dyn Dataset>,
-}
-
-/// What the stage came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The network, with its parameters.
-    pub backbone: String,
-    /// Where the weights came from.
-    pub weights: String,
-    /// The samples on the map.
-    pub data: SetRecord,
-    /// Views of each sample on the map beside it.
-    pub views: usize,
-    /// How forces were worked out.
-    pub algorithm: Algorithm,
-    /// The divergence of the map from the features, in nats; none where it is no number.
-    pub divergence: Option<f64>,
-    /// Files of the map in `maps/<stage>`.
-    pub files: Vec<String>,
 }
 
 /// How the images of `stage` are made into the network's input.
@@ -192,17 +162,19 @@ fn settings(stage: &Map, seed: u64) -> Settings {
 }
 
 impl<'a> Prepared<'a> {
-    /// Readies `stage`, which stands at `place`.
-    ///
-    /// # Errors
-    /// Its weights are missing or of another network.
-    pub(crate) fn new(stage: &'a Map, place: &Place<'_, 'a>) -> Result<Self, Failure> {
-        let (source, weights) = place.source(&stage.subject)?;
+    /// Readies `stage` in an experiment of seed `seed`. The text `weights` identifies what comes from `source`, `images` are
+    /// what it places.
+    pub(crate) fn new(
+        stage: &'a Map,
+        seed: u64,
+        (source, weights): (Source, String),
+        images: Known,
+    ) -> Self {
         let mut config = String::new();
         let mut field = |name: &str, value: &str| fingerprint::field(&mut config, name, value);
-        field("seed", &place.seed.to_string());
+        field("seed", &seed.to_string());
         let subject = fingerprint::subject(&stage.subject, &weights);
-        field("data", &place.identity(&stage.data));
+        field("data", &images.identity);
         field("samples", &stage.samples.to_string());
         field("views", &stage.views.to_string());
         field("perplexity", &format!("{:?}", stage.perplexity));
@@ -217,19 +189,19 @@ impl<'a> Prepared<'a> {
         field("size", &format!("{:?}", stage.size));
         field("resize", &format!("{:?}", stage.resize));
         config += &subject;
-        Ok(Self {
+        Self {
             stage,
             config,
             source,
-            seed: place.seed,
-            data: place.images(&stage.data),
-        })
+            seed,
+            data: images.data,
+        }
     }
 
     /// Whether all files of the finished map are there.
     pub(crate) fn is_whole(&self, results: &Results, run: &RunFolder) -> bool {
         let name = &self.stage.name;
-        let folder = folder(run.root(), name);
+        let folder = maps(run.root(), name);
         match results.stage(name).map(|result| &result.outcome) {
             Some(StageOutcome::Map(outcome)) => {
                 let mut files = outcome.files.iter();
@@ -363,7 +335,7 @@ impl<'a> Prepared<'a> {
         };
         files.push(("map.html".to_owned(), page.html().into()));
         workplace.folder.check_owned()?;
-        let folder = folder(workplace.folder.root(), &self.stage.name);
+        let folder = folder::maps(workplace.folder.root(), &self.stage.name);
         // What an earlier map left, of more views perhaps, must not stand beside this one.
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|error| disk("remove", &folder, &error))?;
@@ -389,47 +361,11 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The folder of the map of `stage` in a run folder.
-pub fn folder(root: &Path, stage: &str) -> PathBuf {
-    root.join(FOLDER).join(stage)
-}
-
 /// A text as a field of a table, in quotes where it needs them.
 fn quoted(text: &str) -> String {
     match text.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
-    }
-}
-
-impl Outcome {
-    /// The outcome in numbers.
-    pub fn scores(&self) -> Vec<ScoreRecord> {
-        vec![ScoreRecord {
-            metric: "t-SNE".to_owned(),
-            name: "divergence".to_owned(),
-            value: self.divergence,
-            unit: "nats".to_owned(),
-            higher_is_better: false,
-            error: None,
-            setting: format!("{} points", self.data.samples * (self.views + 1)),
-            table: Vec::new(),
-        }]
-    }
-
-    /// What is worth knowing of the map, as a heading and its text.
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
-        let divergence = match self.divergence {
-            Some(divergence) => format!("{divergence:.3} nats"),
-            None => "not a number".to_owned(),
-        };
-        vec![
-            ("backbone", self.backbone.clone()),
-            ("weights", self.weights.clone()),
-            ("images", grouped(self.data.samples)),
-            ("views of each", self.views.to_string()),
-            ("divergence of the map", divergence),
-        ]
     }
 }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::{
     advice::Advice,
     backbone::Backbone,
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Weights},
     encoder::{Encoder, ImageBatch},
     failure::Failure,
-    plan::Weights,
     registry::{Built, Invalid, kind},
     tensor::Traced,
 };

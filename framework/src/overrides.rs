@@ -12,20 +12,17 @@ use ron::value::RawValue;
 use crate::{
     diagnostic::Diagnostic,
     source::{
-        Part, Source,
+        COMMAND_LINE, Part, Source,
         explain::suggest,
         syntax::{Body, Value},
     },
 };
 
-/// What overrides are called in messages.
-pub const ORIGIN: &str = "command line";
-
 /// Applies `overrides` in order; gives what is wrong with those that cannot be applied.
 pub(crate) fn apply(source: &mut Source, overrides: &[String]) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     for text in overrides {
-        let origin = source.add_origin(ORIGIN, text);
+        let origin = source.add_origin(COMMAND_LINE, text);
         errors.extend(apply_one(source, text, (origin, 0)).err());
     }
     errors

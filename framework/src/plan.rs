@@ -3,26 +3,28 @@
 //! Made by `experiment` from a file, used by `run` and what it calls; the border between the text and the work. Each kind of
 //! stage past training and evaluation has its own file.
 
+mod health;
 mod map;
+mod mistake;
 mod probe;
 mod views;
 
 use std::{path::PathBuf, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     Augmentation, Backbone, DataSet, JointAugmentation, Metric, Objective, Optimizer, Schedule,
     backbone::Preprocessing,
+    checkpoint::{
+        Weights,
+        cadence::{Keep, Save},
+    },
     registry::{Built, Used},
     source::{Site, Source},
-    train::{
-        cadence::{Keep, Save},
-        health::Health,
-    },
 };
 
+pub use health::{Health, Labelled, Reaction};
 pub use map::{Map, Zoom};
+pub(crate) use mistake::{Mistake, uncropped};
 pub use probe::{FeatureSource, Normalize, Probe, ProbeMode, Seeds, TrainMode};
 pub use views::Views;
 
@@ -250,18 +252,6 @@ impl Images {
 
     /// The text for what the stage `name` writes.
     pub(crate) fn of_stage(name: &str) -> String {
-        format!("Stage({})", crate::experiment::quoted(name))
+        format!("Stage({})", crate::source::quoted(name))
     }
-}
-
-/// Where weights come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename = "weights")]
-pub enum Weights {
-    /// The initialisation that a training stage of this file starts from.
-    Untrained,
-    /// The last checkpoint of a training stage of this file.
-    Stage(String),
-    /// A checkpoint file.
-    File(PathBuf),
 }

@@ -15,8 +15,7 @@ use smallfry_nn::{Parameters, network::Spec};
 
 use crate::{
     Backbone, DataSet, Head, augmentation,
-    backbone::Preprocessing,
-    checkpoint,
+    checkpoint::{self, Weights},
     diagnostic::Diagnostic,
     evaluate,
     failure::Failure,
@@ -24,14 +23,14 @@ use crate::{
     objective::Setup,
     plan::{
         Evaluate, Images, Initial, Map, Origin, Plan, Pretrain, Probe, Stage, Subject, Views,
-        Weights,
+        uncropped,
     },
     probe,
     registry::Built,
-    run::sources,
     source::Site,
     statics,
-    train::initial,
+    text::{counted, grouped},
+    train::{initial, sources},
 };
 
 /// What a stage would work on.
@@ -99,20 +98,6 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
         }
         false => Err(check.errors),
     }
-}
-
-/// A mistake of a stage: the field, what is wrong, what would be right.
-pub(crate) type Mistake = (&'static str, String, Option<String>);
-
-/// The mistake of a stage of kind `owner` whose images are made smaller than what is cropped from them.
-pub(crate) fn uncropped(owner: &str, input: Preprocessing) -> Option<Mistake> {
-    let Preprocessing { size, resize, .. } = input;
-    (resize < size).then(|| {
-        let message = format!(
-            "`resize` of {owner}: {resize} is less than the {size} pixels that are cropped from it"
-        );
-        ("resize", message, Some(format!("give at least {size}")))
-    })
 }
 
 struct Check {
@@ -501,36 +486,9 @@ fn describe_views(sizes: &[Option<usize>]) -> String {
     }
 }
 
-/// `1 step`, `2 steps`.
-fn counted(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(number))
-}
-
-/// A number with its thousands set apart: `1,281,167`.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1000), "1,000");
-        assert_eq!(grouped(1_281_167), "1,281,167");
-    }
 
     #[test]
     fn views_alike_are_told_once() {

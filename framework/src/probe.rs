@@ -18,8 +18,8 @@ pub mod frozen;
 mod kept;
 pub mod lessons;
 pub mod linear;
-pub mod outcome;
 pub mod state;
+mod told;
 pub mod tuned;
 
 use std::sync::Arc;
@@ -28,23 +28,20 @@ use smallfry_data::Dataset;
 
 use crate::{
     backbone::Preprocessing,
-    evaluate::{self, Given},
+    evaluate::{self, Given, Known, Source},
     failure::Failure,
-    log::{self, Entry},
+    fingerprint, lines,
+    log::Entry,
     plan::{Probe, ProbeMode},
-    run::{
-        fingerprint,
-        prepare::{Place, Source},
-    },
-    train::Workplace,
+    results::probe::Outcome,
+    workplace::Workplace,
 };
 
 pub(crate) use check::check;
 use classifiers::Classifiers;
 use course::Course;
-pub use outcome::Outcome;
-use outcome::Told;
 use state::Shelf;
+use told::Told;
 
 /// A stage of classifiers that is ready to run.
 pub struct Prepared<'a> {
@@ -69,22 +66,22 @@ pub fn preprocessing(stage: &Probe) -> Preprocessing {
 }
 
 impl<'a> Prepared<'a> {
-    /// Readies `stage`, which stands at `place`.
-    ///
-    /// # Errors
-    /// Its weights are missing or of another network.
-    pub(crate) fn new(stage: &'a Probe, place: &Place<'_, 'a>) -> Result<Self, Failure> {
-        let (source, weights) = place.source(&stage.subject)?;
-        let train = place.identity(&stage.train);
-        let test = place.identity(&stage.test);
-        Ok(Self {
+    /// Readies `stage` in an experiment of seed `seed`. The text `weights` identifies what comes from `source`, `sets` are
+    /// what it trains and tests on.
+    pub(crate) fn new(
+        stage: &'a Probe,
+        seed: u64,
+        (source, weights): (Source, String),
+        [train, test]: [Known; 2],
+    ) -> Self {
+        Self {
             stage,
-            config: fingerprint::probe(stage, place.seed, &weights, &train, &test),
+            config: fingerprint::probe(stage, seed, &weights, &train.identity, &test.identity),
             source,
-            seed: place.seed,
-            train: place.images(&stage.train),
-            test: place.images(&stage.test),
-        })
+            seed,
+            train: train.data,
+            test: test.data,
+        }
     }
 
     /// Trains and tests.
@@ -131,11 +128,11 @@ impl<'a> Prepared<'a> {
             classes: self.train.classes().len(),
         };
         let fortunes = course.run(&mut *classifiers, workplace)?;
-        let entries: Vec<Entry> = log::read(&workplace.folder.path("log.jsonl"))?;
+        let entries: Vec<Entry> = lines::read(&workplace.folder.path("log.jsonl"))?;
         let Told {
             classifiers: records,
             replaced,
-        } = outcome::told(&entries, &stage.name, &course.labels, &fortunes)?;
+        } = told::told(&entries, &stage.name, &course.labels, &fortunes)?;
         let [mut train, test] = classifiers.records();
         train.left_out.extend(replaced);
         let shared = matches!(stage.mode, ProbeMode::Linear(_));

@@ -23,11 +23,10 @@ use std::{
 use crate::{
     checkpoint::write_atomically,
     failure::{Failure, disk},
-    log::{self, Entry, Timing},
-    run::{
-        folder::read_results,
-        results::{Results, StageOutcome},
-    },
+    lines,
+    log::{Entry, Timing},
+    results::{Results, StageOutcome},
+    workplace::folder::read_results,
 };
 
 use pictures::Row;
@@ -82,7 +81,7 @@ impl Material {
             let name = folder.file_name().unwrap_or(folder.as_os_str());
             Results::new(&name.to_string_lossy())
         };
-        let log: Vec<Entry> = log::read(&folder.join("log.jsonl"))?;
+        let log: Vec<Entry> = lines::read(&folder.join("log.jsonl"))?;
         let mut samples = Vec::new();
         for entry in &log {
             if let Entry::Start { stage, .. } = entry {
@@ -102,7 +101,7 @@ impl Material {
             name: results.experiment.clone(),
             results,
             log,
-            timings: log::read(&folder.join("timings.jsonl"))?,
+            timings: lines::read(&folder.join("timings.jsonl"))?,
             samples,
             maps,
             configuration: read_if_there(&folder.join("resolved.ron"))?,

@@ -6,60 +6,32 @@
 //!
 //! Everything that can be checked is checked before the folder is touched: a mistake costs seconds and leaves nothing.
 
-pub mod change;
-pub mod fingerprint;
-pub mod folder;
-pub mod interrupt;
 pub mod prepare;
-pub mod progress;
 pub mod receipt;
-pub mod results;
-pub(crate) mod sources;
+pub mod replay;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use crate::{
+    change::Changed,
     checkpoint::{self, Mark},
-    evaluate,
-    evaluate::Given,
+    evaluate::{self, Given, Source},
     failure::Failure,
+    fingerprint,
     plan::Plan,
     report,
-    train::{Workplace, preview},
+    results::{Results, StageOutcome, StageResult},
+    train::preview,
+    workplace::{
+        Existing, Progress, Workplace, folder::RunFolder, interrupt::Interrupt, progress::Display,
+    },
 };
 
-use folder::RunFolder;
-use interrupt::Interrupt;
-use prepare::{Prepared, Source};
-use progress::Display;
-use receipt::{Changed, Receipt};
-pub use results::Results;
-use results::{StageOutcome, StageResult};
+use prepare::Prepared;
+use receipt::Receipt;
 
 /// Unreadable images of a stage that are named to the user.
 const NAMED: usize = 20;
-
-/// What to do with a run folder that exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// Leave it alone and say so.
-    #[default]
-    Refuse,
-    /// Go on from its last checkpoint.
-    Resume,
-    /// Remove what the earlier run wrote and start again.
-    Overwrite,
-}
-
-/// Where progress is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Progress {
-    /// Nowhere.
-    #[default]
-    Silent,
-    /// On stderr: a moving bar on a terminal, a line for each epoch elsewhere.
-    Stderr,
-}
 
 /// How to run a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 pub(crate) mod explain;
 mod format;
+mod near;
 mod site;
 pub(crate) mod syntax;
 mod weave;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::diagnostic::{Diagnostic, Excerpt, Place};
 
 pub use format::format;
+pub(crate) use near::nearest;
 pub use site::Site;
 pub(crate) use weave::{Strand, Weave};
 
@@ -32,6 +34,16 @@ const LARGEST: u64 = 4 << 20;
 /// The RON dialect of every file: `Some(..)` may be left out.
 pub fn dialect() -> Options {
     Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
+}
+
+/// What overrides are called in messages.
+pub const COMMAND_LINE: &str = "command line";
+
+/// A text in quotes, as a file has it.
+pub(crate) fn quoted(text: &str) -> String {
+    dialect()
+        .to_string(text)
+        .expect("a text can always be written")
 }
 
 /// The text of an experiment file with its overrides.

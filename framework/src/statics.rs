@@ -14,21 +14,17 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
-use smallfry_data::{
-    Dataset,
-    dataset::views::StaticViews,
-    statics::{Listing, Mode},
-};
+use smallfry_data::{Dataset, dataset::views::StaticViews, statics::Listing};
 
 use crate::{
     checkpoint::free_space,
     diagnostic::Diagnostic,
     failure::Failure,
+    fingerprint,
     plan::Views,
-    preflight::grouped,
-    run::{fingerprint, folder::RunFolder, results::ScoreRecord},
-    train::Workplace,
+    results::views::Outcome,
+    text::{grouped, megabytes},
+    workplace::{Workplace, folder::RunFolder},
 };
 
 use manifest::{Header, Record, State};
@@ -49,25 +45,6 @@ pub struct Prepared<'a> {
     header: Header,
     listing: Listing,
     data: Arc<dyn Dataset>,
-}
-
-/// What a stage of views came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Where the files are; below the run folder, unless the experiment says otherwise.
-    pub folder: String,
-    /// How the views were cropped.
-    pub mode: Mode,
-    /// Images with all their views.
-    pub samples: usize,
-    /// Files written.
-    pub files: usize,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Pairs of crops that were taken without the wanted overlap.
-    pub forced: usize,
-    /// Unreadable images that were left out: name and reason.
-    pub left_out: Vec<(String, String)>,
 }
 
 /// A set that is not written yet, and what is worth knowing of it, as headings and their texts.
@@ -139,16 +116,6 @@ fn folder(stage: &Views, root: &Path) -> PathBuf {
 fn existing(path: &Path) -> &Path {
     let mut above = path.ancestors().filter(|above| above.exists());
     above.next().unwrap_or(Path::new("."))
-}
-
-/// A number of bytes for a person.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    match bytes {
-        10_000_000_000.. => format!("{:.0} GB", bytes as f64 * 1e-9),
-        1_000_000_000.. => format!("{:.1} GB", bytes as f64 * 1e-9),
-        10_000_000.. => format!("{:.0} MB", bytes as f64 * 1e-6),
-        _ => format!("{:.1} MB", bytes as f64 * 1e-6),
-    }
 }
 
 impl<'a> Prepared<'a> {
@@ -225,42 +192,17 @@ impl<'a> Prepared<'a> {
     }
 }
 
-impl Outcome {
-    /// The files of the first images of the run in `run`, `most` images at most; none where the record is gone.
-    pub fn first(&self, run: &Path, most: usize) -> Vec<Vec<PathBuf>> {
-        let below = run.join(&self.folder);
-        let folder = match below.exists() {
-            true => below,
-            false => PathBuf::from(&self.folder),
-        };
-        let Ok(State::Whole(manifest)) = State::read(&folder) else {
-            return Vec::new();
-        };
-        let records = manifest.records.iter().take(most);
-        let paths = |record: &Record| record.paths().map(|(path, _)| folder.join(path)).collect();
-        records.map(paths).collect()
-    }
-
-    /// The outcome in numbers.
-    pub fn scores(&self) -> Vec<ScoreRecord> {
-        let score = |name: &str, value: f64, unit: &str, setting: String| ScoreRecord {
-            metric: format!("Views({:?})", self.mode),
-            name: name.to_owned(),
-            value: Some(value),
-            unit: unit.to_owned(),
-            higher_is_better: true,
-            error: None,
-            setting,
-            table: Vec::new(),
-        };
-        let mut setting = format!("{:?}", self.mode);
-        if self.forced > 0 {
-            setting += &format!(", {} pairs without the wanted overlap", self.forced);
-        }
-        let files = format!("{} files", grouped(self.files));
-        vec![
-            score("images with views", self.samples as f64, "images", setting),
-            score("size of all files", self.bytes as f64 * 1e-6, "MB", files),
-        ]
-    }
+/// The files of the first images that `outcome` of the run in `run` tells of, `most` images at most; none where the record is gone.
+pub fn first(outcome: &Outcome, run: &Path, most: usize) -> Vec<Vec<PathBuf>> {
+    let below = run.join(&outcome.folder);
+    let folder = match below.exists() {
+        true => below,
+        false => PathBuf::from(&outcome.folder),
+    };
+    let Ok(State::Whole(manifest)) = State::read(&folder) else {
+        return Vec::new();
+    };
+    let records = manifest.records.iter().take(most);
+    let paths = |record: &Record| record.paths().map(|(path, _)| folder.join(path)).collect();
+    records.map(paths).collect()
 }

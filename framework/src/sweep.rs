@@ -13,9 +13,8 @@ use serde::Serialize;
 
 use crate::{
     diagnostic::Diagnostic,
-    overrides::ORIGIN,
     source::{
-        Source,
+        COMMAND_LINE, Source,
         syntax::{Body, Value},
     },
 };
@@ -69,7 +68,7 @@ pub fn axes(texts: &[String]) -> Result<Vec<Axis>, Vec<Diagnostic>> {
     });
     if errors.is_empty() && points.is_none_or(|points| points > MOST) {
         let message = format!("the sweep has more than {MOST} combinations");
-        errors.push(Diagnostic::whole(ORIGIN, message));
+        errors.push(Diagnostic::whole(COMMAND_LINE, message));
     }
     match errors.is_empty() {
         true => Ok(axes),
@@ -106,7 +105,7 @@ fn axis(text: &str) -> Result<Axis, Diagnostic> {
 }
 
 fn said(text: &str, at: usize, length: usize, message: &str) -> Diagnostic {
-    Source::new(ORIGIN, text).error(&(at..at + length), message)
+    Source::new(COMMAND_LINE, text).error(&(at..at + length), message)
 }
 
 /// The values of a list without its brackets, each with its place.

@@ -6,7 +6,6 @@
 
 pub mod batches;
 mod before;
-pub mod cadence;
 mod capture;
 mod earlier;
 mod epochs;
@@ -17,6 +16,7 @@ pub mod meter;
 pub mod preview;
 mod record;
 pub mod replay;
+pub(crate) mod sources;
 pub mod state;
 pub mod trial;
 
@@ -27,10 +27,12 @@ use smallfry_data::{Dataset, loader::Cursor};
 use crate::{
     checkpoint::Mark,
     failure::Failure,
-    log::{self, Entry},
+    lines,
+    log::Entry,
     objective::{Learner, Moment, Setup},
     plan::Pretrain,
-    run::{folder::RunFolder, interrupt::Interrupt, progress::Display, results::StageOutcome},
+    results::StageOutcome,
+    workplace::{Workplace, folder::RunFolder},
 };
 
 use batches::Batches;
@@ -38,30 +40,6 @@ pub use earlier::Earlier;
 use initial::{Start, Taken};
 use machine::Machine;
 use record::Recorder;
-
-/// Where a stage works.
-pub struct Workplace<'a> {
-    /// The run folder.
-    pub folder: &'a RunFolder,
-    /// Where progress is shown.
-    pub display: &'a mut Display,
-    /// Whether the user wants to stop.
-    pub interrupt: &'a Interrupt,
-    /// Whether an earlier run is gone on with.
-    pub resume: bool,
-    /// Remarks for the user.
-    pub notes: &'a mut Vec<String>,
-    /// Paths of parameters that may have changed since the earlier run.
-    pub allow: &'a [String],
-}
-
-impl Workplace<'_> {
-    /// Tells the user something, now and with the results.
-    pub fn note(&mut self, text: String) {
-        self.display.note(&text);
-        self.notes.push(text);
-    }
-}
 
 /// A training stage whose parts have been checked against each other.
 pub struct Training<'a> {
@@ -240,7 +218,7 @@ impl Training<'_> {
 
     /// What the stage came to, as the log tells it.
     fn outcome(&self, folder: &RunFolder) -> Result<StageOutcome, Failure> {
-        let entries: Vec<Entry> = log::read(&folder.path("log.jsonl"))?;
+        let entries: Vec<Entry> = lines::read(&folder.path("log.jsonl"))?;
         let (mut all, mut last) = (BTreeSet::new(), None);
         for entry in entries {
             if let Entry::Epoch {

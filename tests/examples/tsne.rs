@@ -6,7 +6,7 @@
 
 use std::{fs, ops::ControlFlow, process::ExitCode, time::Instant};
 
-use smallfry::map::tsne::{Algorithm, Initial, Settings, THETA, embed};
+use smallfry::tsne::{Algorithm, Initial, Settings, THETA, embed};
 
 fn main() -> ExitCode {
     match run() {

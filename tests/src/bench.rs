@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use smallfry::{
-    Backbone, Context, data::random::Random, encoder::ImageBatch, registry, registry::Built,
+    Backbone, Context,
+    data::random::Random,
+    encoder::ImageBatch,
+    registry::{self, Built},
 };
 
 /// What to time.

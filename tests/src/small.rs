@@ -7,6 +7,10 @@ use smallfry::{
     Augmentation, Backbone, DataSet, Encoder, Head, Invalid, Metric, Objective, Optimizer,
     Schedule,
     backbone::Preprocessing,
+    checkpoint::{
+        Weights,
+        cadence::{Keep, Save},
+    },
     data::{Dataset, Image, LoadError, View, image::Rectangle, random::Random},
     dfdx::{
         tensor::{PutTape, SplitTape},
@@ -21,11 +25,10 @@ use smallfry::{
     },
     objective::{Buffer, BufferValues, Learner, Moment, Outcome, Setup},
     optimizer::Descent,
-    plan::{Evaluate, Images, Plan, Pretrain, Stage, StepRule, Subject, Weights},
+    plan::{Evaluate, Images, Plan, Pretrain, Stage, StepRule, Subject},
     registry::Built,
     source::{Site, Source},
     tensor::{self, Features, Plain, Traced},
-    train::cadence::{Keep, Save},
 };
 
 /// Width of the features of [`Matrix`].

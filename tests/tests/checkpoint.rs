@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use smallfry::{
-    checkpoint::{self, Checkpoint, Mark, Store, Tensor},
+    checkpoint::{self, Checkpoint, Mark, Store, Tensor, cadence::Keep},
     failure::Cause,
-    train::cadence::Keep,
 };
 
 fn example() -> Checkpoint {

@@ -23,9 +23,8 @@ use smallfry::{
     objective::{Buffer, Learner, Moment, Outcome, Setup},
     plan::{Plan, Stage, StepRule},
     registry::{Built, parse},
-    run::{self, RunOptions},
+    run::{self, RunOptions, replay::replay},
     source::Source,
-    train::replay::replay,
 };
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::{

@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::Value;
-use smallfry::run::{self, Existing, RunOptions};
+use smallfry::{
+    run::{self, RunOptions},
+    workplace::Existing,
+};
 use smallfry_tests::small::{self, Follow, Shape};
 
 /// CRC-32C bit by bit, as its definition says.

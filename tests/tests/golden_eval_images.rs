@@ -10,11 +10,10 @@ use serde_json::Value;
 use smallfry::{
     experiment,
     plan::Plan,
-    run::{
-        self, Existing, RunOptions,
-        results::{ScoreRecord, StageOutcome},
-    },
+    results::{ScoreRecord, StageOutcome},
+    run::{self, RunOptions},
     source::Source,
+    workplace::Existing,
 };
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::golden::{Reference, floats};

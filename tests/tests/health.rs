@@ -15,11 +15,11 @@ use smallfry::{
     failure::{Cause, Failure},
     nn::{Parameters, network::Activation},
     objective::{Buffer, Learner, Moment, Outcome, Setup},
-    plan::{Plan, Pretrain, Stage},
+    plan::{Health, Labelled, Plan, Pretrain, Reaction, Stage},
     registry::Built,
-    run::{self, Existing, RunOptions},
+    run::{self, RunOptions},
     tensor::{Features, Plain, Traced, import},
-    train::health::{Health, Labelled, Reaction},
+    workplace::Existing,
 };
 use smallfry_tests::small::{self, Follow, Shape, Total};
 

@@ -16,12 +16,13 @@ use smallfry::{
     objective::{BufferValues, Learner, Moment, Setup},
     plan::{Extent, Initial, Origin, Plan, Pretrain, Stage},
     registry::Built,
-    run::{self, Existing, RunOptions},
+    run::{self, RunOptions},
     tensor::scalar,
     train::{
         initial::{self, Taken},
         state::{self, Descents},
     },
+    workplace::Existing,
 };
 use smallfry_plugins as _;
 use smallfry_tests::{

@@ -11,7 +11,7 @@ use std::{
 use smallfry::{
     Backbone, DataSet, Encoder, Head, Schedule,
     backbone::Preprocessing,
-    checkpoint::{self, Values},
+    checkpoint::{self, Values, Weights, cadence::Save},
     convert::{self, Request, Target},
     encoder::ImageBatch,
     executed::{Classifier, Executed, with_head},
@@ -24,15 +24,15 @@ use smallfry::{
     },
     plan::{
         FeatureSource as Features, Images, Normalize, Plan, Probe, ProbeMode, Seeds, Stage,
-        Subject, TrainMode, Weights,
+        Subject, TrainMode,
     },
-    probe::Outcome,
     registry::Built,
-    run::{self, Existing, RunOptions, results::StageOutcome},
+    results::{StageOutcome, probe::Outcome},
+    run::{self, RunOptions},
     schedule::Progress,
     source::{Site, Source},
     tensor::{Features as Rows, Plain, Traced},
-    train::cadence::Save,
+    workplace::Existing,
 };
 use smallfry_formats::torch::{self, Limits};
 use smallfry_plugins as _; // links the stock plugins

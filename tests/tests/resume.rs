@@ -9,7 +9,8 @@ use std::{
 
 use smallfry::{
     failure::Failure,
-    run::{self, Existing, RunOptions},
+    run::{self, RunOptions},
+    workplace::Existing,
 };
 use smallfry_tests::{
     program::program,
@@ -414,8 +415,8 @@ fn where_every_checkpoint_is_damaged_nothing_is_begun_anew() {
 #[test]
 fn what_stays_can_be_chosen() {
     use smallfry::{
+        checkpoint::cadence::{Best, Keep},
         plan::Stage,
-        train::cadence::{Best, Keep},
     };
 
     // `acc1` is the mean number of the step: the last epoch is the highest, the first the lowest.

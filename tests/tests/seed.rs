@@ -8,7 +8,7 @@ use std::{
 
 use smallfry::{
     Backbone, Context, Objective,
-    checkpoint::{self, Checkpoint, Tensor},
+    checkpoint::{self, Checkpoint, Tensor, Weights},
     convert::{self, Request, Target},
     diagnostic::Diagnostic,
     experiment,
@@ -17,7 +17,7 @@ use smallfry::{
         network::{Role, Spec},
     },
     objective::Source,
-    plan::{Plan, Weights},
+    plan::Plan,
     preflight,
     registry::parse,
     run::{self, RunOptions, prepare},

@@ -20,8 +20,10 @@ use smallfry::{
     failure::Failure,
     plan::{Plan, Stage},
     preflight,
-    run::{self, Existing, RunOptions, results::StageOutcome},
+    results::StageOutcome,
+    run::{self, RunOptions},
     statics,
+    workplace::Existing,
 };
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::{golden::Reference, program};

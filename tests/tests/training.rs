@@ -4,9 +4,12 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use smallfry::{
+    checkpoint::Weights,
     failure::{Cause, Failure},
-    plan::{Stage, Weights},
-    run::{self, Existing, RunOptions, results::StageOutcome},
+    plan::Stage,
+    results::StageOutcome,
+    run::{self, RunOptions},
+    workplace::Existing,
 };
 use smallfry_tests::{
     golden::{self, Reference},
@@ -159,7 +162,7 @@ fn weights_in_a_file_give_the_score_of_their_stage() {
     };
     stage.subject.weights = Weights::File(path);
     let second = run::run(&plan, &RunOptions::default()).unwrap();
-    let scores = |stage: &smallfry::run::results::StageResult| match &stage.outcome {
+    let scores = |stage: &smallfry::results::StageResult| match &stage.outcome {
         StageOutcome::Evaluate { scores, .. } => scores.clone(),
         _ => panic!("an evaluation"),
     };

@@ -9,8 +9,9 @@ use smallfry::{
     plan::{Plan, Stage},
     preflight,
     registry::{self, Context},
-    run::{self, Existing, RunOptions},
+    run::{self, RunOptions},
     source::Source,
+    workplace::Existing,
 };
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::{

@@ -10,8 +10,8 @@ use std::{
 
 use super::{Checkpoint, atomic::sync_folder, remove_partial, write};
 use crate::{
+    checkpoint::cadence::Keep,
     failure::{Failure, disk},
-    train::cadence::Keep,
 };
 
 /// States within the epoch at hand that stay: the newest, and one in case that it is damaged.

@@ -8,9 +8,9 @@ use super::Refusal;
 use crate::{
     Augmentation, Backbone, Head, JointAugmentation, Objective, Optimizer,
     failure::Failure,
-    preflight::grouped,
     registry::{Context, Entry, Kind, entries, find, for_each_kind, one},
     source::explain::suggest,
+    text::grouped,
 };
 
 /// Classes of ImageNet, which numbers of parameters in papers include a layer for.

@@ -14,8 +14,9 @@ use crate::{
     diagnostic::Diagnostic,
     failure::Failure,
     plan::Plan,
-    run::{Existing, Progress, RunOptions},
+    run::RunOptions,
     source::Source,
+    workplace::{Existing, Progress},
 };
 
 /// Settings that decide what lies on the disk and no number.

@@ -8,8 +8,8 @@ use smallfry_metric_sdk::raw;
 use super::{Refusal, to_json};
 use crate::{
     dynamic::{Description, Limits, hash, inspect},
-    experiment::quoted,
     failure::{Failure, disk},
+    source::quoted,
 };
 
 /// A library as it is listed.

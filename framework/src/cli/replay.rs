@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Refusal;
-use crate::{failure::Failure, train::replay};
+use crate::{failure::Failure, run::replay};
 
 pub(super) fn replay(folder: &Path) -> Result<String, Refusal> {
     let replay = replay::replay(folder)?;

@@ -3,7 +3,8 @@
 use super::{Experiment, Refusal, load, sweep, to_json};
 use crate::{
     failure::Failure,
-    run::{Existing, Progress, RunOptions, Summary},
+    run::{RunOptions, Summary},
+    workplace::{Existing, Progress},
 };
 
 /// How results are printed.

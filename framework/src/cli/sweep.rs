@@ -18,8 +18,9 @@ use crate::{
     failure::{Cause, Failure, disk},
     plan::Plan,
     preflight,
-    run::{Existing, Progress, RunOptions},
+    run::RunOptions,
     sweep::{self, Axis, Point, Reading},
+    workplace::{Existing, Progress},
 };
 
 /// What tells the folder of a sweep.

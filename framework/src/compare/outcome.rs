@@ -6,11 +6,9 @@ use serde_json::{Map, Value};
 use super::Run;
 use crate::{
     failure::Failure,
-    log,
-    run::{
-        folder::read_results,
-        results::{Results, StageOutcome},
-    },
+    lines, log,
+    results::{Results, StageOutcome},
+    workplace::folder::read_results,
 };
 
 /// A number of each run.
@@ -60,7 +58,7 @@ impl Run {
             true => read_results(&path).map_err(|failure| foreign(failure, receipt))?,
             false => Results::new(""),
         };
-        let log: Vec<Map<String, Value>> = log::read(&self.folder.join("log.jsonl"))?;
+        let log: Vec<Map<String, Value>> = lines::read(&self.folder.join("log.jsonl"))?;
         for stage in stages {
             match results.stage(stage) {
                 Some(result) => self.stage(stage, &result.outcome, &log),
@@ -126,7 +124,7 @@ impl Run {
     /// Images per second over all epochs that were timed.
     fn speed(&mut self, stage: &str) {
         let timings: Vec<log::Timing> =
-            log::read(&self.folder.join("timings.jsonl")).unwrap_or_default();
+            lines::read(&self.folder.join("timings.jsonl")).unwrap_or_default();
         let timings = timings.iter().filter(|timing| timing.stage == stage);
         let (mut images, mut seconds) = (0.0, 0.0);
         for timing in timings {

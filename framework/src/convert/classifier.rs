@@ -12,9 +12,9 @@ use crate::{
     Backbone,
     checkpoint::Checkpoint,
     failure::Failure,
+    fingerprint::configured,
     probe::{linear::layer, state::Fortune},
     registry::Built,
-    run::fingerprint::configured,
 };
 
 /// `checkpoint`, which messages call `origin`, as such a `.pth.tar`, with what was taken and remarks.

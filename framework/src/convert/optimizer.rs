@@ -13,7 +13,7 @@ use smallfry_formats::{Array, torch::Value};
 use super::state_dict::array;
 use crate::{
     checkpoint::{Checkpoint, Tensor, Values},
-    run::fingerprint::configured,
+    fingerprint::configured,
     source::syntax,
 };
 

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::{
     checkpoint::free_space,
-    preflight::grouped,
-    run::progress::clock,
+    text::grouped,
     train::{
         Training,
         trial::{Outlook, Trial},
     },
+    workplace::progress::clock,
 };
 
 /// The lines about costs among the facts of a training stage.

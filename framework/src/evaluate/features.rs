@@ -17,7 +17,7 @@ use smallfry_data::{
 
 use crate::{
     Encoder, backbone::Preprocessing, encoder::ImageBatch, failure::Failure, tensor,
-    train::Workplace,
+    workplace::Workplace,
 };
 
 pub use super::extracted::{Extracted, MEMORY_LIMIT};

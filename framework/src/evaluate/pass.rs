@@ -12,7 +12,7 @@ use super::{
     features::Images,
 };
 use crate::{
-    Encoder, failure::Failure, metric::FeatureSet, plan::Subject, tensor, train::Workplace,
+    Encoder, failure::Failure, metric::FeatureSet, plan::Subject, tensor, workplace::Workplace,
 };
 
 /// The feature pass of a stage.

@@ -9,6 +9,7 @@ use crate::{
     Metric,
     plan::{Evaluate, Stage},
     registry::Built,
+    source::quoted,
 };
 
 /// Images in a batch unless the file says otherwise; it changes speed and memory, no result.
@@ -41,7 +42,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         metrics: metrics?,
         site,
     };
-    let mut lines = vec![("name", layout::quoted(&stage.name))];
+    let mut lines = vec![("name", quoted(&stage.name))];
     lines.extend(written);
     if let Some(train) = &stage.train {
         lines.push(("train", train.resolved()));

@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     diagnostic::Diagnostic,
-    registry::{Built, Context, Kind, build_at, build_in, entries, nearest, one},
+    registry::{Built, Context, Kind, build_at, build_in, entries, one},
     source::{
         Site, Source,
         explain::{Misfit, range_of, suggest},
+        nearest,
         syntax::{Body, Field, Value},
     },
 };

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Metric,
-    train::health::{Health, Labelled, Reaction},
+    plan::{Health, Labelled, Reaction},
 };
 
 /// How the health of a stage is watched (`None` where it is not), and how that is written. None after a mistake.

@@ -23,13 +23,6 @@ pub(super) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// A text in quotes.
-pub(crate) fn quoted(text: &str) -> String {
-    crate::source::dialect()
-        .to_string(text)
-        .expect("a text can always be written")
-}
-
 // A value never holds a raw line break within a string: RON writes `\n` for it.
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()

@@ -8,8 +8,9 @@ use super::{
     images, layout, subject,
 };
 use crate::{
-    map::tsne::{Algorithm, Initial, Settings},
     plan::{Map, Stage, Zoom},
+    source::quoted,
+    tsne::{Algorithm, Initial, Settings},
 };
 
 /// Images on the map, as in the paper.
@@ -71,7 +72,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         site,
     };
     let rate = stage.learning_rate.map(|rate| format!("{rate:?}"));
-    let mut lines = vec![("name", layout::quoted(&stage.name))];
+    let mut lines = vec![("name", quoted(&stage.name))];
     lines.extend(written);
     lines.extend([
         ("data", stage.data.resolved()),

@@ -10,9 +10,10 @@ use super::{
     health, layout, views,
 };
 use crate::{
+    checkpoint::cadence::{Keep, Save},
     plan::{Extent, Initial, Origin, Pretrain, Stage, StepRule},
     registry::Context,
-    train::cadence::{Keep, Save},
+    source::quoted,
 };
 
 /// Reads stage `i`; gives it with its resolved text.
@@ -63,7 +64,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     };
     let clip = (step.clip).map_or("None".to_owned(), |clip| format!("{clip:?}"));
     let mut lines = vec![
-        ("name", layout::quoted(&stage.name)),
+        ("name", quoted(&stage.name)),
         ("data", stage.data.resolved.clone()),
         ("backbone", stage.backbone.resolved.clone()),
         ("objective", stage.objective.resolved.clone()),
@@ -121,7 +122,7 @@ fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initia
             let context = Context {
                 folder: &fields.reader.folder,
             };
-            let written = format!("File({})", layout::quoted(&path.to_string_lossy()));
+            let written = format!("File({})", quoted(&path.to_string_lossy()));
             (written, Origin::File(context.path(path)))
         }
         WrittenOrigin::Stage(name) => {
@@ -130,7 +131,7 @@ fn initial(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Initia
                 fields.refuse("initial", &reason).help = Some(help);
                 return None;
             }
-            let written = format!("Stage({})", layout::quoted(&name));
+            let written = format!("Stage({})", quoted(&name));
             (written, Origin::Stage(name))
         }
     };

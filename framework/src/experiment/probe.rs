@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     Augmentation,
+    checkpoint::cadence::Save,
     plan::{FeatureSource, Normalize, Probe, ProbeMode, Seeds, Stage, TrainMode},
     registry::Built,
-    train::cadence::Save,
+    source::quoted,
 };
 
 /// Images in a batch.
@@ -85,7 +86,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
 
 /// The stage with every default filled in; `subject` is how its network is written.
 fn resolved(stage: &Probe, subject: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("name", layout::quoted(&stage.name))];
+    let mut lines = vec![("name", quoted(&stage.name))];
     lines.extend(subject);
     lines.push(("train", stage.train.resolved()));
     lines.push(("test", stage.test.resolved()));

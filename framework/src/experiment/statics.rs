@@ -10,7 +10,10 @@ use super::{
     fields::{Fields, Reader},
     layout,
 };
-use crate::plan::{Stage, Views};
+use crate::{
+    plan::{Stage, Views},
+    source::quoted,
+};
 
 /// Images of each class that the reference takes unless told otherwise (`sample-augs`, `--images-per-class`).
 const PER_CLASS: usize = 50;
@@ -36,13 +39,13 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         site,
     };
     let mut lines = vec![
-        ("name", layout::quoted(&stage.name)),
+        ("name", quoted(&stage.name)),
         ("data", stage.data.resolved.clone()),
         ("mode", format!("{:?}", stage.mode)),
         ("per_class", stage.per_class.to_string()),
     ];
     if let Some(folder) = &stage.folder {
-        lines.push(("folder", layout::quoted(&folder.to_string_lossy())));
+        lines.push(("folder", quoted(&folder.to_string_lossy())));
     }
     Some((Stage::Views(stage), layout::block("Views", &lines)))
 }

@@ -5,12 +5,13 @@ use std::{ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{Stages, fields::Fields, layout};
+use super::{Stages, fields::Fields};
 use crate::{
     Backbone,
-    plan::{Subject, Weights},
+    checkpoint::Weights,
+    plan::Subject,
     registry::{Built, Context},
-    source::syntax::Field,
+    source::{quoted, syntax::Field},
 };
 
 /// The weights as they are written.
@@ -70,7 +71,7 @@ pub(super) fn read(
     };
     let mut lines = vec![("weights", written)];
     if let Some(encoder) = &subject.encoder {
-        lines.push(("encoder", layout::quoted(encoder)));
+        lines.push(("encoder", quoted(encoder)));
     }
     lines.push(("backbone", subject.backbone.resolved.clone()));
     Some((subject, lines))
@@ -84,7 +85,7 @@ fn weights(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Weight
         Written::Untrained => Some((Weights::Untrained, "Untrained".to_owned())),
         Written::File(path) => {
             let path = fields.reader.path(&path, &place.unwrap_or_default());
-            let written = format!("File({})", layout::quoted(&path.to_string_lossy()));
+            let written = format!("File({})", quoted(&path.to_string_lossy()));
             let context = Context {
                 folder: &fields.reader.folder,
             };
@@ -92,7 +93,7 @@ fn weights(fields: &mut Fields<'_>, stages: &Stages, i: usize) -> Option<(Weight
         }
         Written::Stage(name) => {
             let Err(help) = stages.before(i, "Pretrain", &name) else {
-                let written = format!("Stage({})", layout::quoted(&name));
+                let written = format!("Stage({})", quoted(&name));
                 return Some((Weights::Stage(name), written));
             };
             let reason = format!("no training stage before this one is named `{name}`");

@@ -15,7 +15,7 @@ use crate::{
     metric::FeatureSet,
     report::text::embed,
     tensor,
-    train::Workplace,
+    workplace::Workplace,
 };
 
 /// Longest side of a small picture in pixels.

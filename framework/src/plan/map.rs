@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Images, Subject};
 use crate::{
-    map::tsne::{Algorithm, Initial},
     source::Site,
+    tsne::{Algorithm, Initial},
 };
 
 /// A map of features in the plane.

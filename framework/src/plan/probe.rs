@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Images, Subject};
-use crate::{Augmentation, Schedule, registry::Built, source::Site, train::cadence::Save};
+use crate::{Augmentation, Schedule, checkpoint::cadence::Save, registry::Built, source::Site};
 
 /// Classifiers on the features of an encoder.
 pub struct Probe {

@@ -5,8 +5,7 @@ use smallfry_data::Dataset;
 use super::{preprocessing, tuned};
 use crate::{
     augmentation,
-    plan::{FeatureSource, Probe, ProbeMode},
-    preflight::{Mistake, uncropped},
+    plan::{FeatureSource, Mistake, Probe, ProbeMode, uncropped},
 };
 
 /// The mistakes of `stage`, whose images are `train` and `test` where they could be opened.

@@ -8,23 +8,12 @@ use super::figures::Figures;
 use crate::{
     checkpoint::{Tensor, Values},
     failure::Failure,
-    run::results::SetRecord,
-    train::Workplace,
+    results::SetRecord,
+    workplace::Workplace,
 };
 
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
-
-/// One classifier of a stage.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Label {
-    /// Its learning rate.
-    pub rate: f64,
-    /// Whether it sees features divided by their length.
-    pub unit_length: bool,
-    /// Its seed.
-    pub seed: u64,
-}
 
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,10 +8,9 @@ use std::time::Instant;
 use smallfry_data::loader::Cursor;
 
 use super::{
-    classifiers::{Classifiers, Label, Moment, Tensors},
+    classifiers::{Classifiers, Moment, Tensors},
     clock::Clock,
     figures::Figures,
-    outcome::Names,
     state::{Fortune, Shelf, Standing},
 };
 use crate::{
@@ -21,9 +20,9 @@ use crate::{
     log::{Entry, Log, Measures, Reach, Timing},
     plan::{FeatureSource, Probe, ProbeMode},
     report,
-    run::progress,
+    results::probe::{Label, Names},
     schedule::Progress,
-    train::Workplace,
+    workplace::{Workplace, progress},
 };
 
 /// A stage on its way.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::results::finite;
+use crate::results::finite;
 
 /// Sums over samples; the reference's `Acc@1` and `Acc@5` are [`top1`](Self::top1) and [`top5`](Self::top5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use smallfry_data::{
 
 use super::{
     bank::{Bank, Head, Rule, State},
-    classifiers::{Classifiers, Label, Moment, Step, Tensors, take},
+    classifiers::{Classifiers, Moment, Step, Tensors, take},
     figures::Figures,
     frozen::Frozen,
     kept::{Kept, not_a_number, unusable},
@@ -32,9 +32,9 @@ use crate::{
     failure::Failure,
     metric::FeatureSet,
     plan::{FeatureSource, Probe},
-    run::results::SetRecord,
+    results::{SetRecord, probe::Label},
     tensor,
-    train::Workplace,
+    workplace::Workplace,
 };
 
 /// Sets the order of kept features apart from other streams of a seed.

@@ -14,13 +14,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    classifiers::{Classifiers, Label, Tensors},
+    classifiers::{Classifiers, Tensors},
     figures::Figures,
 };
 use crate::{
     checkpoint::{self, Checkpoint, FORMAT, Mark},
     failure::{Failure, disk},
-    run::fingerprint,
+    fingerprint,
+    results::probe::Label,
 };
 
 /// How a classifier fares.

@@ -19,7 +19,7 @@ use smallfry_nn::{
 
 use super::{
     bank::DEVIATION,
-    classifiers::{Classifiers, Label, Moment, Step, Tensors, take},
+    classifiers::{Classifiers, Moment, Step, Tensors, take},
     entropy::cross_entropy,
     figures::Figures,
     lessons::Lessons,
@@ -33,8 +33,8 @@ use crate::{
     evaluate::features::Images,
     failure::Failure,
     plan::{Normalize, Probe, TrainMode},
-    run::results::SetRecord,
-    train::Workplace,
+    results::{SetRecord, probe::Label},
+    workplace::Workplace,
 };
 
 /// Sets dropout apart from other streams of a seed.

@@ -69,7 +69,7 @@ pub(crate) fn build_in<K: Kind + ?Sized>(
     let mut built = build_at::<K>(&inner, source, at)?;
     // What has no path is the same everywhere.
     if PATHS.get() != asked {
-        let folder = crate::experiment::quoted(&folder.to_string_lossy());
+        let folder = crate::source::quoted(&folder.to_string_lossy());
         for text in [&mut built.resolved, &mut built.line] {
             *text = format!("{ELSEWHERE}({folder}, {text})");
         }

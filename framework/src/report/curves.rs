@@ -57,7 +57,7 @@ pub fn section(start: &Entry, log: &[Entry], timings: &[Timing]) -> String {
         .sum();
     if time > 0.0 {
         let time = std::time::Duration::from_secs_f64(time);
-        facts.push(("time", crate::run::progress::clock(time)));
+        facts.push(("time", crate::workplace::progress::clock(time)));
     }
     let facts: String = facts
         .iter()

@@ -6,7 +6,7 @@ use super::{
     chart::{Chart, Line},
     text::{escape, number},
 };
-use crate::{log::Entry, train::health::collapse::Evidence};
+use crate::{collapse::Evidence, log::Entry};
 
 /// The figures that have a place of their own, with their headings.
 const KNOWN: [(&str, &str); 5] = [

@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 use super::text::{embed, escape};
 use crate::{
     failure::{Failure, disk},
-    map::{Outcome, folder},
+    results::map::Outcome,
+    workplace::folder::maps,
 };
 
 /// The figures of a map: name of the file and what it shows.
@@ -24,7 +25,7 @@ const LIMIT: u64 = 4 << 20;
 pub fn read(root: &Path, stage: &str) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut figures = Vec::new();
     for (name, shows) in FIGURES {
-        let path = folder(root, stage).join(format!("{name}.png"));
+        let path = maps(root, stage).join(format!("{name}.png"));
         if fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= LIMIT) {
             let bytes = fs::read(&path).map_err(|error| disk("read", &path, &error))?;
             figures.push((shows, embed("image/png", &bytes)));
@@ -60,7 +61,7 @@ pub fn section(stage: &str, outcome: &Outcome, figures: &[(&'static str, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{map::tsne::Algorithm, run::results::SetRecord};
+    use crate::{results::SetRecord, tsne::Algorithm};
 
     #[test]
     fn names_are_escaped_and_figures_embedded() {

@@ -6,10 +6,7 @@ use super::{
 };
 use crate::{
     log::{Entry, Measures},
-    probe::{
-        Outcome,
-        outcome::{Record, spread},
-    },
+    results::probe::{Outcome, Record, spread},
 };
 
 /// Figures of the log that have a chart: name, title, unit, and whether it begins at 0.

@@ -6,7 +6,7 @@
 mod behind;
 
 use super::text::escape;
-use crate::run::results::{Results, ScoreRecord, StageOutcome};
+use crate::results::{Results, ScoreRecord, StageOutcome};
 
 /// An evaluation as a column.
 struct Column<'a> {
@@ -219,7 +219,7 @@ fn cell(score: Option<&ScoreRecord>, first: Option<&ScoreRecord>, best: Option<f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::results::{SetRecord, StageResult};
+    use crate::results::{SetRecord, StageResult};
 
     fn score(metric: &str, name: &str, value: f64) -> ScoreRecord {
         ScoreRecord {

@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use super::text::{embed, escape};
 use crate::{
-    preflight::grouped,
-    run::results::{Results, StageOutcome},
-    statics::{self, megabytes},
+    results::{Results, StageOutcome, views::Outcome},
+    statics,
+    text::{grouped, megabytes},
 };
 
 /// Images shown.
@@ -26,7 +26,7 @@ pub fn sections(results: &Results, folder: &Path) -> Vec<String> {
         .collect()
 }
 
-fn section(stage: &str, outcome: &statics::Outcome, run: &Path) -> String {
+fn section(stage: &str, outcome: &Outcome, run: &Path) -> String {
     let facts = [
         ("mode", format!("{:?}", outcome.mode)),
         ("images", grouped(outcome.samples)),
@@ -39,8 +39,7 @@ fn section(stage: &str, outcome: &statics::Outcome, run: &Path) -> String {
     let facts = facts
         .iter()
         .map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(value)));
-    let rows: String = outcome
-        .first(run, SHOWN)
+    let rows: String = statics::first(outcome, run, SHOWN)
         .iter()
         .map(|files| row(files))
         .collect();

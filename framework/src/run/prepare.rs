@@ -5,19 +5,19 @@ use std::{fs, sync::Arc};
 
 use smallfry_data::Dataset;
 
-use super::{fingerprint, sources};
 use crate::{
     DataSet,
-    evaluate::{self, Given, Sets},
+    checkpoint::Weights,
+    evaluate::{self, Given, Known, Sets, Source},
     failure::Failure,
-    map,
+    fingerprint, map,
     objective::Setup,
-    plan::{Evaluate, Images, Origin, Plan, Pretrain, Stage, Subject, Weights},
+    plan::{Evaluate, Images, Origin, Plan, Pretrain, Stage, Subject},
     preflight::{self, Opened},
     probe,
     registry::Built,
     statics,
-    train::{Training, health, initial::Start},
+    train::{Training, health, initial::Start, sources},
 };
 
 /// A stage that is ready to run.
@@ -48,17 +48,6 @@ pub enum Prepared<'a> {
     Probe(probe::Prepared<'a>),
     /// A map.
     Map(map::Prepared<'a>),
-}
-
-/// Where the weights of an evaluation come from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// They are known already.
-    Given(Given),
-    /// What the training stage of this index starts from.
-    Start(usize),
-    /// The last checkpoint of the training stage of this index.
-    End(usize),
 }
 
 impl Prepared<'_> {
@@ -125,8 +114,18 @@ pub(crate) fn stages<'a>(plan: &'a Plan, opened: &Opened) -> Result<Vec<Prepared
                 let data = set(&stage.data, opened);
                 Prepared::Views(statics::Prepared::new(stage, plan.seed, data)?)
             }
-            Stage::Probe(stage) => Prepared::Probe(probe::Prepared::new(stage, &place)?),
-            Stage::Map(stage) => Prepared::Map(map::Prepared::new(stage, &place)?),
+            Stage::Probe(stage) => Prepared::Probe(probe::Prepared::new(
+                stage,
+                plan.seed,
+                place.source(&stage.subject)?,
+                [&stage.train, &stage.test].map(|images| place.known(images)),
+            )),
+            Stage::Map(stage) => Prepared::Map(map::Prepared::new(
+                stage,
+                plan.seed,
+                place.source(&stage.subject)?,
+                place.known(&stage.data),
+            )),
         };
         slots[index] = Some(prepared);
     }
@@ -193,9 +192,16 @@ fn pretrain<'a>(
     let mut config = fingerprint::pretrain(stage, seed, &*data);
     let initial = stage.initial.as_ref().map(Start::of).transpose()?;
     if let Some(start) = &initial {
-        config += &fingerprint::initial(start, &initial_identity(stage, start, before)?);
+        config += &fingerprint::initial(
+            start.initial.extent,
+            &initial_identity(stage, start, before)?,
+        );
     }
-    config += &sources::identify(stage, before)?;
+    config += &sources::identify(stage, |name| {
+        let mut before = before.iter().flatten();
+        let known = before.find(|stage| stage.name() == name)?;
+        Some(known.fingerprint())
+    })?;
     let training = Training {
         stage,
         setup,
@@ -244,11 +250,11 @@ fn initial_identity(
 }
 
 /// Where a stage stands that judges what others made.
-pub(crate) struct Place<'p, 'a> {
+struct Place<'p, 'a> {
     /// Its number in the file.
-    pub index: usize,
+    index: usize,
     /// Seed of the experiment.
-    pub seed: u64,
+    seed: u64,
     stages: &'p [Option<Prepared<'a>>],
     opened: &'p Opened,
 }
@@ -277,13 +283,21 @@ impl<'a> Place<'_, 'a> {
     }
 
     /// The set of `images`; that of a stage of views is listed before it is written.
-    pub fn images(&self, images: &Images) -> Arc<dyn Dataset> {
+    fn images(&self, images: &Images) -> Arc<dyn Dataset> {
         let data = self.opened.get(&images.resolved());
         Arc::clone(data.expect("a plan that passed has all its sets known"))
     }
 
+    /// `images` with what identifies them.
+    fn known(&self, images: &Images) -> Known {
+        Known {
+            data: self.images(images),
+            identity: self.identity(images),
+        }
+    }
+
     /// A text that identifies `images`, by what they are and by what they hold.
-    pub fn identity(&self, images: &Images) -> String {
+    fn identity(&self, images: &Images) -> String {
         let manifest = fingerprint::manifest(&*self.images(images));
         match images {
             Images::Set(set) => format!("{}\nmanifest: {manifest}", set.resolved),
@@ -301,7 +315,7 @@ impl<'a> Place<'_, 'a> {
     ///
     /// # Errors
     /// There are no such weights, or they are of another network.
-    pub fn source(&self, subject: &Subject) -> Result<(Source, String), Failure> {
+    fn source(&self, subject: &Subject) -> Result<(Source, String), Failure> {
         let trainings = || {
             let stages = self.stages.iter().enumerate();
             stages.filter_map(|(index, stage)| match stage {

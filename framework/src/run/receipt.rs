@@ -10,8 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::change::Change;
-use crate::{plan::Plan, registry::Used};
+use crate::{change::Changed, plan::Plan, registry::Used};
 
 /// The contents of `receipt.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,17 +39,6 @@ pub struct Receipt {
     pub resumed: bool,
     /// Parameters that changed on the way, by the user's leave.
     pub changes: Vec<Changed>,
-}
-
-/// What a stage was gone on with otherwise than it was begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
-    /// Name of the stage.
-    pub stage: String,
-    /// Optimiser steps that were done, over all epochs.
-    pub step: u64,
-    /// The parameters.
-    pub changes: Vec<Change>,
 }
 
 /// The changes that the receipt at `path`, of the run that is gone on with, tells of; none where it cannot be read.

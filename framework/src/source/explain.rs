@@ -8,7 +8,10 @@ use super::{
     Source,
     syntax::{Body, Field, Value, is_blank, mismatched, unclosed},
 };
-use crate::{diagnostic::Diagnostic, overrides::ORIGIN, registry::nearest};
+use crate::{
+    diagnostic::Diagnostic,
+    source::{COMMAND_LINE, nearest},
+};
 
 /// A syntax error of the whole file.
 pub(crate) fn syntax(source: &Source, error: &SpannedError) -> Diagnostic {
@@ -204,7 +207,7 @@ impl Misfit {
         );
         diagnostic.help = match &self.code {
             // The shell has taken the quotes.
-            Error::ExpectedString if diagnostic.path == ORIGIN => Some(format!(
+            Error::ExpectedString if diagnostic.path == COMMAND_LINE => Some(format!(
                 "put the text in double quotes and all of it in single quotes: `'..=\"{value}\"'`"
             )),
             code => remedy(code).or_else(pattern),

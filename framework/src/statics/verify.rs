@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::manifest::{MANIFEST, Manifest, Record, State, UNFINISHED};
 use crate::{
     failure::{Failure, disk},
-    preflight::grouped,
+    text::grouped,
 };
 
 /// What differs between a folder and its record.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, disk},
-    train::Workplace,
+    workplace::Workplace,
 };
 
 /// Images that a thread does between two lines of progress, about.

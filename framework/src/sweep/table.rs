@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::{Axis, Point, keys};
-use crate::run::results::{Results, StageOutcome};
+use crate::results::{Results, StageOutcome};
 
 /// The axis whose runs stand in one row.
 const SEED: &str = "seed";

@@ -19,7 +19,7 @@ use crate::{
     checkpoint::{self, Checkpoint, Tensor, Values, write_atomically},
     encoder::ImageBatch,
     failure::{Failure, disk},
-    run::folder::RunFolder,
+    workplace::folder::RunFolder,
 };
 
 /// The folder within a run folder.

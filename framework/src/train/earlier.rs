@@ -8,16 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Training, Workplace, state::Within};
+use super::{Training, state::Within};
 use crate::{
+    change::{self, Change, Changed},
     checkpoint::{self, Checkpoint, Mark, Store},
     failure::{Cause, Failure, disk},
-    log::{self, Entry, Log, Reach},
-    run::{
-        change::{self, Change},
-        fingerprint,
-        receipt::Changed,
-    },
+    fingerprint, lines,
+    log::{Entry, Log, Reach},
+    workplace::Workplace,
 };
 
 /// A state that training can go on from.
@@ -145,7 +143,7 @@ impl Training<'_> {
         };
         let path = workplace.folder.path("log.jsonl");
         // A kill between the line and the state leaves the line.
-        if log::read::<Entry>(&path)?.last() != Some(&entry) {
+        if lines::read::<Entry>(&path)?.last() != Some(&entry) {
             let mut log = Log::open(&path)?;
             log.append(&entry)?;
             log.sync()?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Training, Workplace,
+    Training,
     batches::{Batches, ViewBatch},
     capture::Place,
     health::Monitor,
@@ -17,8 +17,8 @@ use crate::{
     failure::Failure,
     log::{Entry, Timing},
     report,
-    run::progress::Standing,
     schedule::Progress,
+    workplace::{Workplace, progress::Standing},
 };
 
 /// Lines of `log.jsonl` in an epoch, beside the one at its end.

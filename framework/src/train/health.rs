@@ -6,29 +6,30 @@
 //! run with health and one without have the same checkpoints. Which epochs are measured follows from sizes, never from a
 //! clock, so the log's bytes are the plan's.
 
-pub(crate) mod collapse;
+mod calendar;
 mod labelled;
 mod sample;
-mod settings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use smallfry_data::Dataset;
 
-use super::{Training, Workplace, record::Recorder};
+use super::{Training, record::Recorder};
 use crate::{
+    collapse::Evidence,
     failure::Failure,
-    log::{self, Entry, Measures},
+    lines,
+    log::{Entry, Measures},
     measure::{UnitRows, alignment, deviation, effective_rank, instance_accuracy, uniformity},
     objective::Learner,
+    plan::{Health, Reaction},
     report,
-    run::results::finite,
+    results::finite,
+    workplace::Workplace,
 };
 
-use collapse::Evidence;
+use calendar::Calendar;
 pub use sample::Subset;
-use settings::Calendar;
-pub use settings::{Health, Labelled, Reaction};
 
 /// What may help an encoder that has collapsed.
 const HELP: &str = "lower the learning rate, strengthen the augmentations, or look at temperature and momentum; \
@@ -72,7 +73,7 @@ impl<'a> Monitor<'a> {
         Some(Self {
             training,
             health,
-            calendar: health.calendar(setup, looked_at),
+            calendar: Calendar::of(health, setup, looked_at),
             sample,
             labelled,
             seconds: 0.0,
@@ -108,7 +109,7 @@ impl<'a> Monitor<'a> {
         let apart = match self.apart {
             Some(apart) => apart,
             // A run that is gone on with knows what it was before the stop.
-            None => log::read::<Entry>(&workplace.folder.path("log.jsonl"))?
+            None => lines::read::<Entry>(&workplace.folder.path("log.jsonl"))?
                 .iter()
                 .any(|entry| {
                     let own = matches!(entry, Entry::Health { stage: of, .. } if of == stage);

@@ -25,7 +25,7 @@ use crate::{
     failure::{Failure, disk},
     objective::{Buffer, BufferValues, Learner, Setup},
     plan::{Extent, Initial, Origin, Pretrain},
-    run::folder::RunFolder,
+    workplace::folder::RunFolder,
 };
 
 /// Names that a line shows at most.

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{log::Measures, run::results::finite};
+use crate::{log::Measures, results::finite};
 
 /// Means of a loss and of other figures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,12 +8,13 @@ use smallfry_data::{
     Dataset, Image, View, encode::jpeg, loader::Cursor, operation::resize::Filter,
 };
 
-use super::{Training, Workplace, batches::Batches};
+use super::{Training, batches::Batches};
 use crate::{
     backbone::Preprocessing,
     checkpoint::write_atomically,
     encoder::ImageBatch,
     failure::{Failure, disk},
+    workplace::Workplace,
 };
 
 /// Images shown.

@@ -5,14 +5,17 @@
 
 use std::time::Instant;
 
-use super::cadence::{Best, Keep, Save};
 use crate::{
-    checkpoint::{Checkpoint, Mark, Store},
+    checkpoint::{
+        Checkpoint, Mark, Store,
+        cadence::{Best, Keep, Save},
+    },
     events::Events,
     failure::Failure,
-    log::{self, Entry, Log, Timing},
+    lines,
+    log::{Entry, Log, Timing},
     plan::Pretrain,
-    run::folder::RunFolder,
+    workplace::folder::RunFolder,
 };
 
 /// The files of a stage that is being trained.
@@ -146,7 +149,7 @@ pub(super) fn best_epoch(
     stage: &str,
     folder: &RunFolder,
 ) -> Result<Option<usize>, Failure> {
-    let entries: Vec<Entry> = log::read(&folder.path("log.jsonl"))?;
+    let entries: Vec<Entry> = lines::read(&folder.path("log.jsonl"))?;
     let figures = entries.iter().filter_map(|entry| match entry {
         Entry::Epoch {
             stage: of, epoch, ..

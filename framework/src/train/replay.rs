@@ -5,7 +5,7 @@
 
 use std::{
     fmt::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -17,14 +17,9 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Checkpoint, Values},
-    experiment,
     failure::{Failure, disk},
+    fingerprint,
     objective::Moment,
-    plan::Plan,
-    run::{
-        fingerprint,
-        prepare::{self, Prepared},
-    },
     tensor,
 };
 
@@ -46,76 +41,82 @@ impl fmt::Display for Replay {
     }
 }
 
-/// Repeats the step that ended the run in `folder`.
-///
-/// # Errors
-/// The run kept no such step, the files are damaged or of another set-up, or the stage cannot be made again.
-pub fn replay(folder: &Path) -> Result<Replay, Failure> {
-    let root = match folder.join(capture::RECORD).exists() {
-        true => folder.join(".."),
-        false => folder.to_owned(),
-    };
-    let kept = root.join(capture::FOLDER);
-    let record = read_record(&kept, folder)?;
-    let plan = experiment::load(&root.join("resolved.ron"), &[])?;
-    let state = checkpoint::read(&kept.join(capture::STATE))?;
-    let path = kept.join(capture::BATCHES);
-    let batches = capture::from_tensors(checkpoint::read(&path)?);
-    let batches = batches.filter(|batches| batches.len() == record.batch);
-    let batches = batches.ok_or_else(|| {
-        Failure::mistake(format!(
-            "{} does not hold the step's batches",
-            path.display()
-        ))
-    })?;
-    repeat(&plan, &record, &state, &batches)
+/// A step that ended a run, as it was kept.
+pub struct Kept {
+    /// The run folder.
+    pub root: PathBuf,
+    record: Record,
+    state: Checkpoint,
+    batches: Vec<ViewBatch>,
 }
 
-/// Repeats the step of `record` from `state` on `batches`; a plan that a test made in memory has no file to be read.
-///
-/// # Errors
-/// As [`replay`].
-fn repeat(
-    plan: &Plan,
-    record: &Record,
-    state: &Checkpoint,
-    batches: &[ViewBatch],
-) -> Result<Replay, Failure> {
-    let stages = prepare::all(plan)?;
-    let training = stages.iter().find_map(|stage| match stage {
-        Prepared::Pretrain { training, .. } if training.stage.name == record.stage => {
-            Some(training)
-        }
-        _ => None,
-    });
-    let training = training.ok_or_else(|| {
-        Failure::mistake(format!("the experiment has no stage `{}`", record.stage))
-    })?;
-    let config = state.metadata.get("config").map_or("", String::as_str);
-    if config != training.config {
-        return Err(Failure::mistake(format!(
-            "stage `{}` is set up otherwise than when the step failed:\n{}",
-            record.stage,
-            fingerprint::difference(config, &training.config)
-        )));
+impl Kept {
+    /// Reads the step that ended the run in `folder`, which may also be the folder of the step itself.
+    ///
+    /// # Errors
+    /// The run kept no such step, or the files are damaged.
+    pub fn read(folder: &Path) -> Result<Self, Failure> {
+        let root = match folder.join(capture::RECORD).exists() {
+            true => folder.join(".."),
+            false => folder.to_owned(),
+        };
+        let kept = root.join(capture::FOLDER);
+        let record = read_record(&kept, folder)?;
+        let state = checkpoint::read(&kept.join(capture::STATE))?;
+        let path = kept.join(capture::BATCHES);
+        let batches = capture::from_tensors(checkpoint::read(&path)?);
+        let batches = batches.filter(|batches| batches.len() == record.batch);
+        let batches = batches.ok_or_else(|| {
+            Failure::mistake(format!(
+                "{} does not hold the step's batches",
+                path.display()
+            ))
+        })?;
+        Ok(Self {
+            root,
+            record,
+            state,
+            batches,
+        })
     }
-    let mut repetition = Repetition {
-        training,
-        record,
-        state,
-        batches,
-        machine: training.machine()?,
-        text: String::new(),
-    };
-    let same = repetition.step()?;
-    repetition.state_before();
-    repetition.views();
-    repetition.embeddings()?;
-    repetition.gradients()?;
-    Ok(Replay {
-        same,
-        text: repetition.text,
-    })
+
+    /// Name of the stage whose step it is.
+    pub fn stage(&self) -> &str {
+        &self.record.stage
+    }
+
+    /// Repeats the step; `training` is its stage.
+    ///
+    /// # Errors
+    /// The stage is set up otherwise than it was, or cannot be made again.
+    pub fn repeat(&self, training: &Training) -> Result<Replay, Failure> {
+        let config = self.state.metadata.get("config");
+        let config = config.map_or("", String::as_str);
+        if config != training.config {
+            return Err(Failure::mistake(format!(
+                "stage `{}` is set up otherwise than when the step failed:\n{}",
+                self.record.stage,
+                fingerprint::difference(config, &training.config)
+            )));
+        }
+        let mut repetition = Repetition {
+            training,
+            record: &self.record,
+            state: &self.state,
+            batches: &self.batches,
+            machine: training.machine()?,
+            text: String::new(),
+        };
+        let same = repetition.step()?;
+        repetition.state_before();
+        repetition.views();
+        repetition.embeddings()?;
+        repetition.gradients()?;
+        Ok(Replay {
+            same,
+            text: repetition.text,
+        })
+    }
 }
 
 fn read_record(kept: &Path, folder: &Path) -> Result<Record, Failure> {

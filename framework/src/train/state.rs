@@ -152,10 +152,7 @@ fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, Stri
         entry("step", position.step.to_string()),
         entry("seed", position.seed.to_string()),
         entry("config", position.config.clone()),
-        entry(
-            "config_hash",
-            crate::run::fingerprint::hash(&position.config),
-        ),
+        entry("config_hash", crate::fingerprint::hash(&position.config)),
         entry("evaluated", learner.evaluated().to_owned()),
     ]);
     if let Some(within) = &position.within {

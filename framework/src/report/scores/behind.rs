@@ -9,7 +9,7 @@ use super::{
     },
     Block, Column,
 };
-use crate::run::results::ScoreRecord;
+use crate::results::ScoreRecord;
 
 /// Values of a list that are shown; the rest is counted.
 const LISTED: usize = 1000;

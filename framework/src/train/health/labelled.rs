@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallfry_data::Dataset;
 
-use super::{Labelled, Training};
+use super::Training;
 use crate::{
     Encoder, Head, augmentation,
     backbone::Preprocessing,
@@ -14,7 +14,8 @@ use crate::{
     log::Measures,
     metric::{Evaluation, FeatureSet},
     objective::Learner,
-    run::results::finite,
+    plan::Labelled,
+    results::finite,
     tensor::{self, Features, Plain},
     train::state,
 };

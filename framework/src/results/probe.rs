@@ -1,15 +1,10 @@
-//! What a stage of classifiers came to, as its log tells it.
+//! What a stage of classifiers comes to.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{classifiers::Label, state::Fortune};
-use crate::{
-    failure::Failure,
-    log::{Entry, Measures},
-    run::results::{ScoreRecord, SetRecord},
-};
+use super::{ScoreRecord, SetRecord};
 
 /// What the stage came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +53,17 @@ pub struct Record {
     pub best_acc1: Option<f64>,
     /// The share among the first five then.
     pub best_acc5: Option<f64>,
+}
+
+/// One classifier of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// Its learning rate.
+    pub rate: f64,
+    /// Whether it sees features divided by their length.
+    pub unit_length: bool,
+    /// Its seed.
+    pub seed: u64,
 }
 
 /// A figure of a classifier, where it has one.
@@ -111,75 +117,6 @@ impl<'a> Names<'a> {
     pub fn measure(&self, figure: &str, i: usize) -> String {
         format!("{figure} {}", self.label(i))
     }
-}
-
-/// What the lines of a stage tell.
-pub struct Told {
-    /// Every classifier.
-    pub classifiers: Vec<Record>,
-    /// Images that were replaced in any epoch: name and reason.
-    pub replaced: Vec<(String, String)>,
-}
-
-/// What the lines of `log` tell of `stage`, whose classifiers fared as `fortunes` say.
-///
-/// # Errors
-/// The log has no line of an epoch that the stage has trained.
-pub fn told(
-    log: &[Entry],
-    stage: &str,
-    labels: &[Label],
-    fortunes: &[Fortune],
-) -> Result<Told, Failure> {
-    let mut epochs: Vec<(usize, &Measures)> = Vec::new();
-    let mut replaced = BTreeSet::new();
-    for entry in log {
-        if let Entry::Probe {
-            stage: of,
-            epoch,
-            measures,
-            replaced: more,
-            ..
-        } = entry
-            && of == stage
-        {
-            epochs.push((*epoch, measures));
-            replaced.extend(more.iter().cloned());
-        }
-    }
-    let line = |epoch: usize| {
-        let found = epochs.iter().find(|(of, _)| *of == epoch);
-        let found = found.map(|(_, measures)| *measures);
-        found.ok_or_else(|| {
-            Failure::fault(format!(
-                "the log has no line of epoch {epoch} of stage `{stage}`"
-            ))
-        })
-    };
-    let last = line(epochs.len())?;
-    let names = Names::of(labels);
-    let mut records = Vec::new();
-    for (i, (label, fortune)) in labels.iter().zip(fortunes).enumerate() {
-        let best = line(fortune.best_epoch)?;
-        let figure = |line: &Measures, name| line.get(&names.measure(name, i)).copied().flatten();
-        let usable = |value: Option<f64>| value.filter(|_| fortune.diverged.is_none());
-        records.push(Record {
-            rate: label.rate,
-            unit_length: label.unit_length,
-            seed: label.seed,
-            diverged: fortune.diverged,
-            loss: usable(figure(last, "loss")),
-            acc1: usable(figure(last, "acc1")),
-            acc5: usable(figure(last, "acc5")),
-            best_epoch: fortune.best_epoch,
-            best_acc1: figure(best, "acc1"),
-            best_acc5: figure(best, "acc5"),
-        });
-    }
-    Ok(Told {
-        classifiers: records,
-        replaced: replaced.into_iter().collect(),
-    })
 }
 
 impl Outcome {

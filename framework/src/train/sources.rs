@@ -5,16 +5,17 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-use super::{fingerprint, folder::RunFolder, prepare::Prepared};
+use super::{Training, state};
 use crate::{
-    Invalid, checkpoint,
-    checkpoint::Checkpoint,
+    Invalid,
+    checkpoint::{self, Checkpoint, Weights},
     diagnostic::Diagnostic,
     failure::{Failure, disk},
+    fingerprint,
     objective::{Learner, Setup, Source},
-    plan::{Plan, Pretrain, Stage, Weights},
+    plan::{Plan, Pretrain, Stage},
     source::explain::suggest,
-    train::{Training, state},
+    workplace::folder::RunFolder,
 };
 
 /// Checks the sources of all stages of `plan`; `samples` tells the number of images of a stage, where its data could be
@@ -115,14 +116,14 @@ fn earlier<'a>(stages: &'a [Stage], index: usize, name: &str) -> Result<&'a Pret
     })
 }
 
-/// The lines of a fingerprint that identify the sources of `stage` by what they hold; `before` has the stages that were
-/// readied so far.
+/// The lines of a fingerprint that identify the sources of `stage` by what they hold; `known` gives the fingerprint of a
+/// stage before it.
 ///
 /// # Errors
 /// A file cannot be read.
-pub(super) fn identify(
+pub(crate) fn identify<'k>(
     stage: &Pretrain,
-    before: &[Option<Prepared<'_>>],
+    known: impl Fn(&str) -> Option<&'k str>,
 ) -> Result<String, Failure> {
     let mut text = String::new();
     for source in stage.objective.sources() {
@@ -130,9 +131,8 @@ pub(super) fn identify(
             Weights::Untrained => continue,
             Weights::File(path) => file(path)?,
             Weights::Stage(name) => {
-                let known = before.iter().flatten().find(|stage| stage.name() == *name);
-                let known = known.expect("a plan that passed has its sources before it");
-                format!("end of {}", fingerprint::hash(known.fingerprint()))
+                let known = known(name).expect("a plan that passed has its sources before it");
+                format!("end of {}", fingerprint::hash(known))
             }
         };
         writeln!(text, "{}: {identity}", line(&source)).expect("a string takes any text");

@@ -4,10 +4,7 @@ use std::fmt::Write;
 
 use smallfry_data::Dataset;
 
-use crate::{
-    plan::{Evaluate, Pretrain, Probe, StepRule, Subject},
-    train::initial::Start,
-};
+use crate::plan::{Evaluate, Extent, Pretrain, Probe, StepRule, Subject};
 
 /// The text of everything that training depends on. Number of checkpoints kept and places of output are left out.
 pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
@@ -44,9 +41,9 @@ pub fn pretrain(stage: &Pretrain, seed: u64, data: &dyn Dataset) -> String {
 }
 
 /// The line of what training starts from, where not from random weights; `identity` identifies its content.
-pub fn initial(start: &Start, identity: &str) -> String {
+pub fn initial(extent: Extent, identity: &str) -> String {
     let mut text = String::new();
-    let value = format!("{:?} of {identity}", start.initial.extent);
+    let value = format!("{:?} of {identity}", extent);
     field(&mut text, "initial", &value);
     text
 }

@@ -8,12 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Existing, Results};
+use super::Existing;
 use crate::{
     checkpoint::{Store, remove_partial, write_atomically},
     failure::{Failure, disk},
     log::{self, Reach},
+    results::Results,
 };
+
+/// The folder of a run that holds its maps.
+pub(crate) const MAPS: &str = "maps";
 
 const LOCK: &str = ".lock";
 
@@ -31,10 +35,15 @@ const FOLDERS: [&str; 6] = [
     "checkpoints",
     crate::events::FOLDER,
     "failure",
-    crate::map::FOLDER,
+    MAPS,
     "samples",
     "views",
 ];
+
+/// The folder of the map of `stage` in a run folder.
+pub fn maps(root: &Path, stage: &str) -> PathBuf {
+    root.join(MAPS).join(stage)
+}
 
 /// A locked run folder.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint;
 use crate::{
     failure::Failure,
+    fingerprint,
     source::syntax::{Body, Value},
 };
 
@@ -22,6 +22,17 @@ pub struct Change {
     pub before: String,
     /// What it is; empty where it is no longer there.
     pub after: String,
+}
+
+/// What a stage was gone on with otherwise than it was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Name of the stage.
+    pub stage: String,
+    /// Optimiser steps that were done, over all epochs.
+    pub step: u64,
+    /// The parameters.
+    pub changes: Vec<Change>,
 }
 
 impl fmt::Display for Change {

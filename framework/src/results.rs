@@ -1,10 +1,14 @@
 //! `results.json`: what each finished stage came to, and the table of it.
 
+pub mod map;
+pub mod probe;
+pub mod views;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, map, metric::Score, probe, statics};
+use crate::{failure::Failure, metric::Score};
 
 /// The contents of `results.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,7 +72,7 @@ pub enum StageOutcome {
         original: Vec<String>,
     },
     /// Images and their views.
-    Views(statics::Outcome),
+    Views(views::Outcome),
     /// Classifiers.
     Probe(probe::Outcome),
     /// A map.

@@ -1,0 +1,55 @@
+//! Where a run works: its folder, the display of its progress, and the wish of its user to stop.
+
+pub mod folder;
+pub mod interrupt;
+pub mod progress;
+
+use folder::RunFolder;
+use interrupt::Interrupt;
+use progress::Display;
+
+/// What to do with a run folder that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it alone and say so.
+    #[default]
+    Refuse,
+    /// Go on from its last checkpoint.
+    Resume,
+    /// Remove what the earlier run wrote and start again.
+    Overwrite,
+}
+
+/// Where progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Nowhere.
+    #[default]
+    Silent,
+    /// On stderr: a moving bar on a terminal, a line for each epoch elsewhere.
+    Stderr,
+}
+
+/// Where a stage works.
+pub struct Workplace<'a> {
+    /// The run folder.
+    pub folder: &'a RunFolder,
+    /// Where progress is shown.
+    pub display: &'a mut Display,
+    /// Whether the user wants to stop.
+    pub interrupt: &'a Interrupt,
+    /// Whether an earlier run is gone on with.
+    pub resume: bool,
+    /// Remarks for the user.
+    pub notes: &'a mut Vec<String>,
+    /// Paths of parameters that may have changed since the earlier run.
+    pub allow: &'a [String],
+}
+
+impl Workplace<'_> {
+    /// Tells the user something, now and with the results.
+    pub fn note(&mut self, text: String) {
+        self.display.note(&text);
+        self.notes.push(text);
+    }
+}
