@@ -113,13 +113,13 @@ fn affinities_and_divergence_agree_with_the_definition() {
     let features = clumps(points, width, 4, 1);
     let expected = affinities(&features, width, 9.0);
     assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-    let components = Components::of(&features, width, COMPONENTS);
+    let components = Components::of(&features, width, COMPONENTS, Watch::default()).unwrap();
     let map = scattered(points, 3.0);
     let wanted = divergence(&expected, &map);
-    let exact = Exact::new(&components, 9.0, 4.0);
+    let exact = Exact::new(&components, 9.0, 4.0, Watch::default()).unwrap();
     assert!((exact.divergence(&map) - wanted).abs() < 1e-4);
     // Of 70 points 27 neighbours at perplexity 9: what lies beyond is cut off, which is little.
-    let sparse = Sparse::new(&components, 9.0, 0.0);
+    let sparse = Sparse::new(&components, 9.0, 0.0, Watch::default()).unwrap();
     assert!((sparse.divergence(&map) - wanted).abs() < 0.05);
 }
 
@@ -128,8 +128,8 @@ fn the_gradient_is_that_of_the_divergence() {
     let (points, width) = (60, 5);
     let features = clumps(points, width, 3, 2);
     let p = affinities(&features, width, 8.0);
-    let components = Components::of(&features, width, COMPONENTS);
-    let field = Exact::new(&components, 8.0, 4.0);
+    let components = Components::of(&features, width, COMPONENTS, Watch::default()).unwrap();
+    let field = Exact::new(&components, 8.0, 4.0, Watch::default()).unwrap();
     let map = scattered(points, 2.0);
     let found = gradient(&field, &map);
     let step = 1e-5;
@@ -153,12 +153,21 @@ fn the_gradient_is_that_of_the_divergence() {
 #[test]
 fn neighbours_and_tree_approach_the_gradient_of_all_pairs() {
     let (points, width) = (1500, 10);
-    let components = Components::of(&clumps(points, width, 12, 3), width, COMPONENTS);
-    let exact = Exact::new(&components, 20.0, 4.0);
+    let components = Components::of(
+        &clumps(points, width, 12, 3),
+        width,
+        COMPONENTS,
+        Watch::default(),
+    )
+    .unwrap();
+    let exact = Exact::new(&components, 20.0, 4.0, Watch::default()).unwrap();
     for (scale, theta, bound) in [(1.0, 0.0, 0.02), (30.0, 0.0, 0.02), (30.0, 0.5, 0.03)] {
         let map = scattered(points, scale);
         let expected = gradient(&exact, &map);
-        let found = gradient(&Sparse::new(&components, 20.0, theta), &map);
+        let found = gradient(
+            &Sparse::new(&components, 20.0, theta, Watch::default()).unwrap(),
+            &map,
+        );
         let pairs = found.iter().zip(&expected);
         let error = length(pairs.map(|(a, b)| [a[0] - b[0], a[1] - b[1]]))
             / length(expected.iter().copied());
@@ -221,8 +230,11 @@ fn follows_the_slow_descent_until_chaos_parts_them() {
         ..Settings::default()
     };
     let p = affinities(&features, width, 12.0);
-    let first = start(&Components::of(&features, width, COMPONENTS), &settings);
-    let found = embed(&features, width, &settings, &mut on).unwrap();
+    let first = start(
+        &Components::of(&features, width, COMPONENTS, Watch::default()).unwrap(),
+        &settings,
+    );
+    let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
     let expected = slow_descent(&p, first.clone(), 12);
     let pairs = found.points.iter().zip(&expected);
     let error = length(pairs.map(|(a, b)| [a[0] - b[0], a[1] - b[1]]));
@@ -238,7 +250,7 @@ fn follows_the_slow_descent_until_chaos_parts_them() {
         iterations: 400,
         ..settings
     };
-    let found = embed(&features, width, &settings, &mut on).unwrap();
+    let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
     let expected = divergence(&p, &slow_descent(&p, first, 400));
     assert!(
         (found.divergence - expected).abs() < 0.1 * expected,
@@ -275,7 +287,7 @@ fn clumps_stay_clumps_by_every_way() {
                 perplexity: 20.0,
                 ..Settings::default()
             };
-            let found = embed(&features, width, &settings, &mut on).unwrap();
+            let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
             assert!(found.points.iter().flatten().all(|v| v.is_finite()));
             assert!(
                 purity(&found.points, clusters) > 0.99,
@@ -297,7 +309,7 @@ fn the_same_seed_gives_the_same_bits_for_any_number_of_threads() {
             iterations: 60,
             ..Settings::default()
         };
-        let work = || embed(&features, 12, &settings, &mut on).unwrap();
+        let work = || embed(&features, 12, &settings, Watch::default(), &mut on).unwrap();
         pool.build().unwrap().install(work)
     };
     for algorithm in [Algorithm::Exact, Algorithm::BarnesHut { theta: 0.5 }] {
@@ -320,7 +332,7 @@ fn points_that_are_all_the_same_do_no_harm() {
                 initial,
                 ..Settings::default()
             };
-            let found = embed(&[0.5; 80], 2, &settings, &mut on).unwrap();
+            let found = embed(&[0.5; 80], 2, &settings, Watch::default(), &mut on).unwrap();
             assert!(found.points.iter().flatten().all(|v| v.is_finite()));
         }
     }
@@ -334,7 +346,7 @@ fn breaks_off_when_told_to() {
         ..Settings::default()
     };
     let mut steps = 0;
-    let found = embed(&features, 3, &settings, &mut |step| {
+    let found = embed(&features, 3, &settings, Watch::default(), &mut |step| {
         steps = step;
         match step < 7 {
             true => ControlFlow::Continue(()),

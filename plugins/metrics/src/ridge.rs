@@ -7,7 +7,7 @@
 
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Needs, Score, Watch},
     plugin,
     tensor::values,
 };
@@ -55,9 +55,10 @@ impl Metric for RidgeProbe {
         if labels.is_empty() || truth.is_empty() {
             return Err("a set is empty".into());
         }
-        let classifier = Classifier::fit(train, labels, self.strength)?;
+        let classifier = Classifier::fit(train, labels, self.strength, evaluation.watch)?;
         let mut correct = 0;
         for first in (0..test.rows()).step_by(ROWS) {
+            evaluation.watch.go_on()?;
             let rows = first..test.rows().min(first + ROWS);
             let features = test.read(rows.clone());
             let features = finite(&values(&features), "test")?;
@@ -97,12 +98,18 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn fit(train: &dyn FeatureSet, labels: &[u32], strength: f64) -> Result<Self, String> {
+    fn fit(
+        train: &dyn FeatureSet,
+        labels: &[u32],
+        strength: f64,
+        watch: Watch<'_>,
+    ) -> Result<Self, String> {
         let (rows, width) = (train.rows(), train.width());
         let count = rows as f64;
         let classes = labels.iter().max().map_or(0, |&last| last as usize + 1);
         let read = |visit: &mut dyn FnMut(usize, &[f64])| -> Result<(), String> {
             for first in (0..rows).step_by(ROWS) {
+                watch.go_on()?;
                 let features = train.read(first..rows.min(first + ROWS));
                 let features = finite(&values(&features), "training")?;
                 for (i, feature) in features.chunks(width).enumerate() {
@@ -288,7 +295,8 @@ mod tests {
         // Values ±1 and ±3 have variance 5; scaled, their mean product with class 1 is (1 + 3) / 4 / √5 = 1/√5, which the
         // strength of 1 halves: score(class 1) = 1/2 + x / 10.
         let train = line(&[-3.0, -1.0, 1.0, 3.0]);
-        let classifier = Classifier::fit(&train, train.labels().unwrap(), 1.0).unwrap();
+        let classifier =
+            Classifier::fit(&train, train.labels().unwrap(), 1.0, Watch::default()).unwrap();
         assert!((classifier.weights[2] - 0.5 / 5f64.sqrt()).abs() < 1e-12);
         assert!((classifier.weights[0] + 0.5 / 5f64.sqrt()).abs() < 1e-12);
         assert_eq!((classifier.weights[1], classifier.weights[3]), (0.0, 0.0));
