@@ -296,6 +296,7 @@ pub fn rewind(path: &Path, stage: &str, reach: Reach) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::read;
 
     fn epoch(stage: &str, epoch: usize) -> Entry {
         Entry::Epoch {

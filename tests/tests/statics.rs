@@ -77,7 +77,11 @@ fn written(folder: &Path) -> PathBuf {
 }
 
 /// Runs the stage on some threads; gives its outcome.
-fn write(plan: &Plan, threads: usize, existing: Existing) -> Result<statics::Outcome, Failure> {
+fn write(
+    plan: &Plan,
+    threads: usize,
+    existing: Existing,
+) -> Result<smallfry::results::views::Outcome, Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     let pool = pool.build().unwrap();
     let summary = pool.install(|| run::run(plan, &options(existing)))?;

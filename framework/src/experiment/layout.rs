@@ -43,6 +43,6 @@ mod tests {
             text,
             "A(\n    b: B(\n        c: 1,\n    ),\n    d: [\n        1,\n        2,\n    ],\n    e: [],\n)"
         );
-        assert_eq!(quoted("a\"b\nc"), r#""a\"b\nc""#);
+        assert_eq!(crate::source::quoted("a\"b\nc"), r#""a\"b\nc""#);
     }
 }
