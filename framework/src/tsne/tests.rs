@@ -1,10 +1,14 @@
 //! Tests of t-SNE as a whole: against a slow implementation in double precision, finite differences, and itself.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use smallfry_data::random::Random;
 
 use super::*;
+use crate::metric::Watcher;
 
 /// `clusters` clumps of points in `width` dimensions, point i in clump i modulo their number.
 fn clumps(points: usize, width: usize, clusters: usize, seed: u64) -> Vec<f32> {
@@ -354,6 +358,59 @@ fn breaks_off_when_told_to() {
         }
     });
     assert_eq!((found, steps), (None, 7));
+}
+
+/// Stops at the ask of a number.
+struct Impatient {
+    asks: AtomicUsize,
+    last: usize,
+}
+
+impl Watcher for Impatient {
+    fn show(&self, _: f64) {}
+
+    fn stop(&self) -> bool {
+        self.asks.fetch_add(1, Ordering::Relaxed) >= self.last
+    }
+}
+
+#[test]
+fn the_setup_stops_wherever_it_is() {
+    let (points, width) = (600, 20);
+    let features = clumps(points, width, 3, 7);
+    for algorithm in [Algorithm::Exact, Algorithm::BarnesHut { theta: 0.5 }] {
+        let settings = Settings {
+            perplexity: 20.0,
+            algorithm,
+            ..Settings::default()
+        };
+        let mut steps = 0;
+        let mut set_up = |last: usize| {
+            let impatient = Impatient {
+                asks: AtomicUsize::new(0),
+                last,
+            };
+            let found = embed(
+                &features,
+                width,
+                &settings,
+                Watch::by(&impatient),
+                &mut |_| {
+                    steps += 1;
+                    ControlFlow::Break(())
+                },
+            );
+            assert_eq!(found, None);
+            (impatient.asks.into_inner(), std::mem::take(&mut steps))
+        };
+        let (asks, steps) = set_up(usize::MAX);
+        // Every point's perplexity and the products of every tile are asked for, beside the components.
+        assert!(steps == 1 && asks > points, "{asks} asks");
+        for last in (0..asks).step_by(asks / 50) {
+            let (_, steps) = set_up(last);
+            assert_eq!(steps, 0, "stopped at {last} of {asks}");
+        }
+    }
 }
 
 #[test]
