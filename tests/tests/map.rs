@@ -162,14 +162,14 @@ fn a_map_behind_an_evaluation_takes_its_features() {
     let outcome = program::run(folder, &["run", "first.ron"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
     let before = kept(folder);
-    assert_eq!(before.len(), 2, "originals and their first views");
-    write_experiment(folder, VIEWS, "views: 1");
+    assert_eq!(before.len(), 3, "originals and their two views");
+    write_experiment(folder, VIEWS, "views: 2");
     let outcome = run(folder, &[]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
     let after = kept(folder);
     // Features that are worked out are written to files of their own.
     let same = |(a, b): (&(String, u64, _), &(String, u64, _))| (&a.0, a.1) == (&b.0, b.1);
-    assert_eq!(after.len(), 2);
+    assert_eq!(after.len(), 3);
     assert!(before.iter().zip(&after).all(same), "they were made again");
     assert!(
         before.iter().zip(&after).all(|(a, b)| a.2 < b.2),
@@ -193,7 +193,7 @@ fn a_map_behind_an_evaluation_takes_its_features() {
     assert!(errors.contains("`SMALLFRY_CACHE` is `much`"), "{errors}");
     assert!(limited("0").status.success());
     let last = kept(folder);
-    assert_eq!(last.len(), 2);
+    assert_eq!(last.len(), 3);
     assert!(!last.iter().zip(&after).any(same));
 }
 

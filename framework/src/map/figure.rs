@@ -15,8 +15,8 @@ const SIDE: f64 = 720.0;
 /// How far the map reaches beyond its outermost points, as a factor on their places.
 const REACH: f64 = 1.1;
 
-/// Width of the legend of classes.
-const LEGEND: f64 = 290.0;
+/// Where names of a legend begin, behind its left edge.
+const NAMES: f64 = 36.0;
 
 /// Height of a legend's line.
 const LINE: f64 = 28.0;
@@ -29,6 +29,12 @@ const LETTERS: usize = 26;
 
 /// Size of a legend's letters.
 const LETTER: f64 = 17.0;
+
+/// Width of a letter, as a share of its size.
+const WIDTH: f64 = 0.62;
+
+/// Size of the letters of a remark.
+const REMARK: f64 = 14.0;
 
 const LAVENDER: Colour = [0xe6, 0xe6, 0xfa];
 const LIGHT_STEEL_BLUE: Colour = [0xb0, 0xc4, 0xde];
@@ -66,11 +72,16 @@ pub fn full(points: Points<'_>) -> Drawing {
     let originals = &points.maps[0];
     let present = present(points);
     let legend = (2..=NAMED).contains(&present.len());
-    let mut drawing = sheet(
-        SIDE + if legend { LEGEND } else { 0.0 },
-        SIDE,
-        "Map of the originals, coloured by class",
-    );
+    let names = present
+        .iter()
+        .filter_map(|&class| points.classes.get(class as usize));
+    let letters = names.map(|name| name.chars().count().min(LETTERS)).max();
+    let beside = match letters {
+        Some(letters) if legend => NAMES + WIDTH * LETTER * (letters + 2) as f64,
+        _ => 0.0,
+    };
+    let title = "Map of the originals, coloured by class";
+    let mut drawing = sheet(SIDE + beside, SIDE, title);
     let colours = colour::classes(present.len());
     let frame = Frame::around(originals.iter());
     for (sample, &place) in originals.iter().enumerate() {
@@ -125,8 +136,8 @@ pub fn augmented(points: Points<'_>, pairs: usize, window: Option<Window>) -> Op
         };
         let covered = points.maps[0][..pairs].iter().filter(covered).count();
         drawing.marks.push(Mark::Text {
-            at: [330.0, y + 0.35 * LETTER],
-            size: LETTER,
+            at: [330.0, y + 0.35 * REMARK],
+            size: REMARK,
             bold: false,
             text: format!("originals under the inset: {covered} of {pairs}"),
         });
