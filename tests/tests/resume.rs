@@ -14,6 +14,7 @@ use smallfry::{
 };
 use smallfry_tests::{
     program::program,
+    run_folder::determined,
     small::{self, Follow, Shape},
 };
 
@@ -42,33 +43,6 @@ fn checkpoints(run: &Path) -> Vec<String> {
     let mut names: Vec<_> = files.map(|file| name(file.unwrap())).collect();
     names.sort();
     names
-}
-
-/// The bytes of everything in a run folder that the plan determines.
-fn determined(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![run.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            // The event files have the times of their lines.
-            if path.is_dir() {
-                if !path.ends_with("events") {
-                    folders.push(path);
-                }
-                continue;
-            }
-            let name = path.file_name().unwrap().to_str().unwrap();
-            // Times and machine; the report shows speed.
-            if !["timings.jsonl", "receipt.json", "report.html", ".lock"].contains(&name) {
-                files.insert(
-                    path.strip_prefix(run).unwrap().to_owned(),
-                    fs::read(&path).unwrap(),
-                );
-            }
-        }
-    }
-    files
 }
 
 #[track_caller]
