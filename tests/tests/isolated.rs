@@ -155,8 +155,12 @@ fn whatever_a_metric_does_is_a_message() {
         (&c, "EndlessWords", &["failed with code 1 and no message"]),
         (&c, "Infinite", &["gave inf"]),
         (&c, "Stubborn", &["took more than its 2 seconds"]),
-        (&cpp, "Throwing", &["it aborted", "foreign exceptions"]),
-        (&cpp, "Greedy", &["it aborted", "foreign exceptions"]),
+        (
+            &cpp,
+            "Throwing",
+            &["it aborted", "runtime_error", "what():  the reason"],
+        ),
+        (&cpp, "Greedy", &["it aborted", "std::bad_alloc"]),
         (
             &rust_library(),
             "OutOfBounds",
