@@ -417,7 +417,7 @@ fn libraries_are_listed() {
         &["list", "--library", "libgood_cpp.so", "--json"],
     );
     let listed: serde_json::Value = serde_json::from_str(&outcome.output).expect("it is JSON");
-    assert_eq!(listed["metrics"][2]["name"], "Silent");
+    assert_eq!(listed["metrics"][4]["name"], "Silent");
     assert_eq!(listed["hash"], hash.to_string());
 
     let Some(_) = compile(folder.path(), "aborting_initialiser.c") else {
