@@ -2,7 +2,7 @@
 //!
 //! A file holds one stage, such as `Pretrain(..)` or `Evaluate(..)`, or `Experiment(name: .., seed: .., stages: [..])`. The text
 //! is split into its parts first and every part read for itself; serde alone would stop at the first mistake. A new
-//! kind of stage is a file beside [`pretrain`] and an arm in `stage`.
+//! kind of stage is a file beside `pretrain` and an arm in `stage`.
 
 mod base;
 mod evaluate;
