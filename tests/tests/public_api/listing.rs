@@ -123,7 +123,7 @@ impl Reach<'_> {
             self.item_if_there(module.parent, own, &path);
         }
         if module.open {
-            let own = [&[self.krate.name.clone()], module.path.as_slice()].concat();
+            let own = [std::slice::from_ref(&self.krate.name), &module.path].concat();
             return self.line(&path, format!("use {path} = {}", own.join("::")));
         }
         self.line(&path, format!("mod {path}"));
