@@ -225,6 +225,9 @@ impl Check {
                 }
             }
         }
+        if let Some(setup) = &ready {
+            self.optimizer(stage, setup);
+        }
         let initial = self.initial(stage, ready.as_ref());
         self.health(stage, data.as_deref());
         let mut views = describe_views(&sizes);
@@ -268,6 +271,23 @@ impl Check {
             stage: stage.name.clone(),
             kind: "Pretrain",
             lines,
+        }
+    }
+
+    /// Checks that the optimiser of `stage` fits what it will train.
+    fn optimizer(&mut self, stage: &Pretrain, setup: &Setup) {
+        let learner = match stage.objective.start(setup, &*stage.backbone.plugin) {
+            Ok(learner) => learner,
+            Err(invalid) => return self.errors.push(stage.objective.diagnose(&invalid)),
+        };
+        for (name, encoder) in learner.encoders() {
+            if learner.trained().contains(&name) {
+                let checked = stage.optimizer.check(&Parameters::new(encoder.specs()));
+                let refused = checked
+                    .err()
+                    .map(|invalid| stage.optimizer.diagnose(&invalid));
+                self.errors.extend(refused);
+            }
         }
     }
 
