@@ -12,6 +12,7 @@ use smallfry::{
     run::{self, RunOptions},
     workplace::Existing,
 };
+use smallfry_formats::safetensors;
 use smallfry_tests::{
     program::program,
     small::{self, Follow, Shape},
@@ -373,11 +374,23 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from() {
     let path = run.join("checkpoints/pretrain/epoch-0003.safetensors");
     let aside = run.join("checkpoints/pretrain/epoch-0003.safetensors.damaged");
     let bytes = fs::read(&path).unwrap();
+    // A bit in the midst of a tensor, and one of the number of steps in the header.
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let number = b"\"step\":\"";
+    let within = bytes
+        .windows(number.len())
+        .position(|bytes| bytes == number);
     for damaged in [
         &bytes[..bytes.len() - 1],
         &bytes[..100],
         &bytes[..4],
         b"".as_slice(),
+        &flipped(bytes.len() * 3 / 4),
+        &flipped(within.unwrap() + number.len()),
     ] {
         fs::write(&path, damaged).unwrap();
         let summary = train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
@@ -391,6 +404,28 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from() {
         fs::remove_file(&aside).unwrap();
         assert!(determined(&run) == expected);
     }
+}
+
+#[test]
+fn checkpoints_of_before_there_was_a_checksum_are_gone_on_from() {
+    let (folder, run) = undisturbed(&Shape::default());
+    let expected = determined(&run);
+    let old = run.join("checkpoints/pretrain/epoch-0002.safetensors");
+    let mut file = safetensors::read(&old).unwrap();
+    assert!(file.metadata.remove("checksum").is_some());
+    let mut bytes = Vec::new();
+    safetensors::write(&file, &mut bytes).unwrap();
+    fs::write(&old, bytes).unwrap();
+    fs::remove_file(run.join("checkpoints/pretrain/epoch-0003.safetensors")).unwrap();
+    fs::remove_file(run.join("results.json")).unwrap();
+    let summary = train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
+    assert_eq!(summary.notes, Vec::<String>::new());
+    let found = determined(&run);
+    let differing: Vec<_> = (expected.iter())
+        .filter(|(name, bytes)| found.get(*name) != Some(bytes))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(differing, [&old.strip_prefix(&run).unwrap().to_owned()]);
 }
 
 #[test]
