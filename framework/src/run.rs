@@ -65,7 +65,9 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     let stages = prepare::all(plan)?;
     let interrupt = Interrupt::of_process()
         .map_err(|error| Failure::fault(format!("cannot listen for Ctrl-C: {error}")))?;
-    let (folder, resume) = RunFolder::open(&plan.output.join(&plan.name), options.existing)?;
+    let mut display = Display::new(options.progress);
+    let root = plan.output.join(&plan.name);
+    let (folder, resume) = RunFolder::open(&root, options.existing, |text| display.note(text))?;
     let changes = match resume {
         true => changed(&stages, &folder, &options.allow)?,
         false => Vec::new(),
@@ -79,7 +81,6 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     receipt.changes.extend(changes);
     folder.write("experiment.ron", &options.experiment)?;
     folder.write("resolved.ron", &plan.resolved)?;
-    let mut display = Display::new(options.progress);
     let (mut notes, mut worked) = (Vec::new(), false);
     for stage in &stages {
         let fingerprint = stage.fingerprint();

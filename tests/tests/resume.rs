@@ -649,6 +649,18 @@ fn the_whole_program_killed_between_epochs_and_resumed_gives_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
+    a_signal_ends_after_a_step("-INT");
+}
+
+/// What the system sends before it is shut down, and a queue of jobs before it kills one.
+#[cfg(unix)]
+#[test]
+fn a_request_to_end_is_followed_as_ctrl_c_is() {
+    a_signal_ends_after_a_step("-TERM");
+}
+
+#[cfg(unix)]
+fn a_signal_ends_after_a_step(signal: &str) {
     use std::os::unix::process::ExitStatusExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -671,7 +683,7 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
         std::thread::yield_now();
     }
     let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args([signal, &child.id().to_string()])
         .status()
         .unwrap();
     assert!(status.success());
@@ -710,6 +722,41 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
         "{different:?}"
     );
     assert_eq!(a.len(), b.len());
+}
+
+/// A process that was killed may hold its lock for a moment still.
+#[test]
+fn going_on_waits_for_the_run_before_to_end() {
+    use std::io::{BufRead, BufReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let whole = whole_run(&experiment, "runs", &[]);
+    assert!(whole.status.success());
+    let run = folder.path().join("runs/whole");
+    let lock = fs::File::options()
+        .write(true)
+        .open(run.join(".lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    let mut child = Command::new(program())
+        .arg("run")
+        .arg(&experiment)
+        .arg(format!("output={:?}", folder.path().join("runs")))
+        .arg("--resume")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines.next().unwrap().unwrap();
+    assert!(
+        told.contains("another run is at work") && told.contains("waiting"),
+        "{told}"
+    );
+    drop(lock);
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
 }
 
 /// Runs the experiment so that no file can grow beyond `blocks` of 512 bytes, as if the disk were full there.
