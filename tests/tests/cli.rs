@@ -326,7 +326,7 @@ fn files_are_laid_out_in_place() {
 fn the_command_line_describes_itself() {
     for shell in ["bash", "zsh", "fish"] {
         let script = good(&["completions", shell]);
-        for word in ["verify-resume", "resolved", "moco"] {
+        for word in ["verify-resume", "resolved", "moco", "seed"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
