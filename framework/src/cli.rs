@@ -35,6 +35,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     diagnostic::Diagnostic,
+    evaluate::cache::room,
     failure::Failure,
     registry::{self, for_each_kind},
 };
@@ -255,6 +256,9 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         let matches = command(programs).get_matches();
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
+        room::limit().map_err(|message| {
+            Failure::mistake(message).help(format!("unset {}", room::VARIABLE))
+        })?;
         if let Some((verb, matches)) = matches.subcommand()
             && let Some(program) = programs.iter().find(|program| program.verb == verb)
         {

@@ -3,7 +3,7 @@
 //! Features come from the backbone alone: the head that training put on it is left off, as in the reference. Images
 //! are resized and cropped as the backbone says, never augmented, and an unreadable one is left out and reported.
 
-mod cache;
+pub(crate) mod cache;
 pub mod extracted;
 pub mod features;
 mod original;

@@ -22,6 +22,7 @@ use crate::{
     evaluate::{self, Given, Known, Source, features::Images, pass::Pass},
     failure::{Failure, disk},
     fingerprint,
+    metric::{Watch, Watcher},
     plan::{Map, Mistake, Zoom, uncropped},
     results::{Results, SetRecord, StageOutcome, finite, map::Outcome},
     text::grouped,
@@ -29,6 +30,7 @@ use crate::{
     workplace::{
         Workplace,
         folder::{self, RunFolder, maps},
+        interrupt::Interrupt,
     },
 };
 
@@ -287,7 +289,8 @@ impl<'a> Prepared<'a> {
                 false => ControlFlow::Continue(()),
             }
         };
-        let embedding = tsne::embed(features, width, settings, &mut watch);
+        let setup = Onlooker(interrupt);
+        let embedding = tsne::embed(features, width, settings, Watch::by(&setup), &mut watch);
         embedding.ok_or_else(features::stopped)
     }
 
@@ -358,6 +361,17 @@ impl<'a> Prepared<'a> {
             table += &format!("{row},{},{label},{}\n", quoted(name), quoted(class));
         }
         table
+    }
+}
+
+/// Who knows that the user wants to stop while neighbours are found.
+struct Onlooker<'a>(&'a Interrupt);
+
+impl Watcher for Onlooker<'_> {
+    fn show(&self, _: f64) {}
+
+    fn stop(&self) -> bool {
+        self.0.requested()
     }
 }
 

@@ -16,4 +16,4 @@ pub use gram::Gram;
 pub use instance::instance_accuracy;
 pub(crate) use spectrum::Tridiagonal;
 pub use spectrum::{RANK_EPSILON, effective_rank, rank_of, singular_values};
-pub use sphere::{NotFinite, UnitRows, alignment, deviation, uniformity};
+pub use sphere::{NotFinite, UnitRows, alignment, deviation, uniformity, watched_uniformity};

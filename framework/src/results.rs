@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, metric::Score};
+use crate::{failure::Failure, metric::Score, text::digits};
 
 /// The contents of `results.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -183,12 +183,12 @@ impl ScoreRecord {
             return "not a number".to_owned();
         };
         let mut text = match self.unit.as_str() {
-            "%" => format!("{value:.2} %"),
-            "" => format!("{value:.4}"),
-            unit => format!("{value:.4} {unit}"),
+            "%" => format!("{} %", digits(value, 2)),
+            "" => digits(value, 4),
+            unit => format!("{} {unit}", digits(value, 4)),
         };
         if let Some(error) = self.error {
-            text.push_str(&format!(" ± {error:.2}"));
+            text.push_str(&format!(" ± {}", digits(error, 2)));
         }
         text
     }
@@ -348,6 +348,14 @@ mod tests {
             results().to_string(),
             "stage    score      value  setting\ntrained  best-NN  61.25 %  k = 5\n"
         );
+    }
+
+    #[test]
+    fn small_scores_keep_their_digits() {
+        let mut record = score("Alignment", 0.00004);
+        assert_eq!(record.reading(), "0.000040 %");
+        (record.unit, record.error) = (String::new(), Some(0.000002));
+        assert_eq!(record.reading(), "0.000040 ± 0.0000020");
     }
 
     #[test]

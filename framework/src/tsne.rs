@@ -18,6 +18,8 @@ use std::ops::ControlFlow;
 
 use smallfry_data::random::Random;
 
+use crate::metric::Watch;
+
 use exact::Exact;
 use principal::Components;
 use sparse::Sparse;
@@ -165,7 +167,8 @@ struct Force {
     push: [f64; 2],
 }
 
-/// Maps `features`, `[points, width]`. Calls `watch` with the number of steps done, before each; none where it breaks off.
+/// Maps `features`, `[points, width]`. Asks `setup` many times a second whether to go on until neighbours are known, then calls
+/// `watch` with the number of steps done, before each; none where either breaks off.
 ///
 /// # Panics
 /// If `width` is 0 or does not divide the number of values, a feature is not finite, or the perplexity is not between 1 and
@@ -174,6 +177,7 @@ pub fn embed(
     features: &[f32],
     width: usize,
     settings: &Settings,
+    setup: Watch<'_>,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Option<Embedding> {
     assert!(
@@ -191,23 +195,21 @@ pub fn embed(
         "a perplexity of {} for {points} points",
         settings.perplexity
     );
-    if watch(0).is_break() {
-        return None;
-    }
-    let components = Components::of(features, width, COMPONENTS);
+    let components = Components::of(features, width, COMPONENTS, setup).ok()?;
     let map = start(&components, settings);
-    if watch(0).is_break() {
-        return None;
-    }
     let field: Box<dyn Field> = match settings.algorithm(points) {
         Algorithm::BarnesHut { theta } => {
-            Box::new(Sparse::new(&components, settings.perplexity, theta))
+            Box::new(Sparse::new(&components, settings.perplexity, theta, setup).ok()?)
         }
-        _ => Box::new(Exact::new(
-            &components,
-            settings.perplexity,
-            settings.exaggeration,
-        )),
+        _ => Box::new(
+            Exact::new(
+                &components,
+                settings.perplexity,
+                settings.exaggeration,
+                setup,
+            )
+            .ok()?,
+        ),
     };
     let points = descend(&*field, map, settings, watch)?;
     let divergence = field.divergence(&points);

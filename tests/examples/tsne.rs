@@ -6,7 +6,10 @@
 
 use std::{fs, ops::ControlFlow, process::ExitCode, time::Instant};
 
-use smallfry::tsne::{Algorithm, Initial, Settings, THETA, embed};
+use smallfry::{
+    metric::Watch,
+    tsne::{Algorithm, Initial, Settings, THETA, embed},
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -64,7 +67,7 @@ fn run() -> Result<(), String> {
     }
     let start = Instant::now();
     let mut ready = start;
-    let found = embed(&values, width, &settings, &mut |step| {
+    let found = embed(&values, width, &settings, Watch::default(), &mut |step| {
         if step == 0 {
             ready = Instant::now();
         }

@@ -128,6 +128,110 @@ fn a_map_has_its_arrays_figures_and_page_and_comes_out_the_same_again() {
     assert!(files(folder) == first);
 }
 
+/// The files of kept features by name: which file that is, and when it was last used.
+#[cfg(unix)]
+fn kept(folder: &Path) -> Vec<(String, u64, std::time::SystemTime)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let entries = fs::read_dir(folder.join("runs/.features")).into_iter();
+    let mut kept: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".features"))
+        .map(|entry| {
+            let about = entry.metadata().unwrap();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, about.ino(), about.modified().unwrap())
+        })
+        .collect();
+    kept.sort();
+    kept
+}
+
+const EVALUATE: &str = "Evaluate(backbone: mobilenetv3_small, weights: Untrained, test: StaticViews(path: \"views\"), size: 32, \
+     metrics: [Alignment()])";
+
+#[cfg(unix)]
+#[test]
+fn a_map_behind_an_evaluation_takes_its_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_views(folder);
+    let text = format!("Experiment(name: \"first\", seed: 5, stages: [{EVALUATE}])");
+    fs::write(folder.join("first.ron"), text).unwrap();
+    let outcome = program::run(folder, &["run", "first.ron"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+    let before = kept(folder);
+    assert_eq!(before.len(), 2, "originals and their first views");
+    write_experiment(folder, VIEWS, "views: 1");
+    let outcome = run(folder, &[]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+    let after = kept(folder);
+    // Features that are worked out are written to files of their own.
+    let same = |(a, b): (&(String, u64, _), &(String, u64, _))| (&a.0, a.1) == (&b.0, b.1);
+    assert_eq!(after.len(), 2);
+    assert!(before.iter().zip(&after).all(same), "they were made again");
+    assert!(
+        before.iter().zip(&after).all(|(a, b)| a.2 < b.2),
+        "they were not used"
+    );
+
+    // With no room, what another stage writes takes their place.
+    fs::write(
+        folder.join("views/class-0/00-0.jpeg"),
+        fs::read(folder.join("views/class-0/01-0.jpeg")).unwrap(),
+    )
+    .unwrap();
+    let limited = |limit: &str| {
+        let arguments = ["run", "maps.ron", "--overwrite"];
+        let mut command = program::command(folder, &arguments);
+        command.env("SMALLFRY_CACHE", limit).output().unwrap()
+    };
+    let output = limited("much");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("`SMALLFRY_CACHE` is `much`"), "{errors}");
+    assert!(limited("0").status.success());
+    let last = kept(folder);
+    assert_eq!(last.len(), 2);
+    assert!(!last.iter().zip(&after).any(same));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_metrics_and_maps() {
+    for endless in [
+        // So many starts and steps take days.
+        EVALUATE.replace("Alignment()", "OverClustering(starts: 100000000)"),
+        "Map(backbone: mobilenetv3_small, weights: Untrained, data: StaticViews(path: \"views\"), size: 32, \
+         perplexity: 6, iterations: 1000000000)"
+            .to_owned(),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write_views(folder);
+        let text = format!("Experiment(name: \"endless\", seed: 5, stages: [{endless}])");
+        fs::write(folder.join("endless.ron"), text).unwrap();
+        let child = program::command(folder, &["run", "endless.ron"])
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let id = child.id().to_string();
+        // Once features are written, the long work begins.
+        while kept(folder).is_empty() {
+            assert!(folder.exists());
+            std::thread::yield_now();
+        }
+        let kill = std::process::Command::new("kill").args(["-INT", &id]).status();
+        assert!(kill.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{errors}");
+        assert!(errors.contains("--resume goes on with this stage"), "{errors}");
+    }
+}
+
 #[test]
 fn images_without_views_are_mapped_alone_and_unreadable_ones_left_out() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use smallfry::{
     data::{
         Dataset, Image,
@@ -372,6 +372,16 @@ fn a_folder_is_verified_against_its_record() {
         assert_eq!(outcome.output, "6 images, 66 files: all as recorded\n");
         assert_eq!(outcome.code, Some(0));
     }
+    let found = |outcome: &program::Outcome| -> Value {
+        assert_eq!(outcome.errors, "");
+        serde_json::from_str(&outcome.output).unwrap()
+    };
+    let outcome = call(&["verify", set, "--json"]);
+    assert_eq!(outcome.code, Some(0));
+    let expected = json!({
+        "images": 6, "files": 66, "missing": [], "changed": [], "extra": [], "unequal": [],
+    });
+    assert_eq!(found(&outcome), expected);
     let outcome = call(&["verify", set, "--remake", "set.ron", "--set", "seed=6"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
@@ -399,6 +409,13 @@ fn a_folder_is_verified_against_its_record() {
     ] {
         assert!(outcome.errors.contains(line), "{}", outcome.errors);
     }
+    let outcome = call(&["verify", set, "--remake", "set.ron", "--json"]);
+    assert_eq!(outcome.code, Some(1));
+    let all = found(&outcome);
+    assert_eq!(all["missing"], json!(["a/grey-4.jpeg"]));
+    assert_eq!(all["changed"], json!(["b/two-0.jpeg"]));
+    assert_eq!(all["extra"], json!(["b/more.jpeg"]));
+    assert_eq!(all["unequal"].as_array().unwrap().len(), 11);
     for (path, expected) in [
         ("images", "holds no record of static views"),
         ("none", "holds no record of static views"),

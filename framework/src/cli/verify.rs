@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Experiment, Refusal, load};
+use super::{Experiment, Refusal, load, to_json};
 use crate::{failure::Failure, statics};
 
 /// What the verb is told.
@@ -16,6 +16,9 @@ pub(super) struct Arguments {
     /// Changes to the experiment, such as `seed=1`
     #[arg(long = "set", value_name = "PATH=VALUE", requires = "remake")]
     overrides: Vec<String>,
+    /// Print what was found as JSON, also where it is nothing
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn verify(arguments: Arguments) -> Result<String, Refusal> {
@@ -28,9 +31,11 @@ pub(super) fn verify(arguments: Arguments) -> Result<String, Refusal> {
         })?;
         statics::remake(&plan, &manifest, &mut findings)?;
     }
-    match findings.are_none() {
-        true => Ok(format!("{findings}\n")),
-        false => {
+    match (findings.are_none(), arguments.json) {
+        (true, true) => Ok(to_json(&findings)),
+        (false, true) => Err(Refusal::Verdict(to_json(&findings))),
+        (true, false) => Ok(format!("{findings}\n")),
+        (false, false) => {
             let folder = arguments.folder.display();
             let wrong = format!("{folder} is not what its record says\n{findings}");
             let help = "`smallfry run` with --resume writes what is missing or changed again";

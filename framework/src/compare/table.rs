@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Comparison, Figure, Reading, Row};
+use crate::text::digits;
 
 /// The most characters of a setting that are shown.
 const WIDEST: usize = 60;
@@ -114,12 +115,12 @@ fn figures(text: &mut String, runs: &[String], figures: &[Figure]) {
 
 fn value(reading: Reading, unit: &str) -> String {
     let mut text = match unit {
-        "%" => format!("{:.2} %", reading.value),
+        "%" => format!("{} %", digits(reading.value, 2)),
         "" => number(reading.value),
         unit => format!("{} {unit}", number(reading.value)),
     };
     if let Some(error) = reading.error {
-        let _ = write!(text, " ± {error:.2}");
+        let _ = write!(text, " ± {}", digits(error, 2));
     }
     text
 }
@@ -128,7 +129,7 @@ fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => format!("{value:.0}"),
         size if size >= 100.0 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
+        _ => digits(value, 4),
     }
 }
 

@@ -11,7 +11,9 @@
 //!
 //! A file is `magic`, the features (little-endian, row by row), the sample of each row, the samples left out as JSON, the three
 //! lengths and a BLAKE3 hash of all before. It is read once from end to end before it is believed, in pieces, and appears
-//! under its name only once it is whole.
+//! under its name only once it is whole. [`room`] bounds what the files take together.
+
+pub mod room;
 
 use std::{
     fs::{self, File},
@@ -55,6 +57,8 @@ pub(super) struct Cache {
     folder: PathBuf,
     /// What decides the numbers beside the images, hashed.
     network: blake3::Hash,
+    /// Bytes that the folder may take.
+    limit: u64,
 }
 
 impl Cache {
@@ -62,13 +66,14 @@ impl Cache {
     /// `preprocessing`.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be made, or its limit is none.
     pub fn new(
         run: &Path,
         backbone: &str,
         parameters: &Parameters,
         preprocessing: &Preprocessing,
     ) -> Result<Self, Failure> {
+        let limit = room::limit().map_err(Failure::mistake)?;
         let folder = run.parent().unwrap_or(Path::new("")).join(FOLDER);
         fs::create_dir_all(&folder).map_err(|error| disk("make", &folder, &error))?;
         remove_stale(&folder);
@@ -100,7 +105,14 @@ impl Cache {
         Ok(Self {
             folder,
             network: hash.finalize(),
+            limit,
         })
+    }
+
+    /// Removes features of others where the folder has grown beyond its limit, now that those of `places` are written.
+    pub fn make_room(&self, places: &[Place]) {
+        let written: Vec<_> = places.iter().map(|place| place.path.clone()).collect();
+        room::make(&self.folder, self.limit, &written);
     }
 
     /// The places of the first `views` files of each sample of `set`.
@@ -116,7 +128,7 @@ impl Cache {
             hash.update(&(view as u64).to_le_bytes());
             // A sample is left out where any of its files is broken, so the number of files decides the rows.
             hash.update(&(views as u64).to_le_bytes());
-            let name = format!("{}.features", hash.finalize().to_hex());
+            let name = format!("{}.{}", hash.finalize().to_hex(), room::EXTENSION);
             Place {
                 path: self.folder.join(name),
             }
@@ -139,7 +151,7 @@ fn remove_stale(folder: &Path) {
 }
 
 /// Where the features of a view of a set belong.
-pub(super) struct Place {
+pub(crate) struct Place {
     path: PathBuf,
 }
 
@@ -160,6 +172,7 @@ impl Place {
             Err(error) => return Err(damaged(format!("cannot be read: {error}"))),
             Ok(file) => file,
         };
+        room::take(&file);
         match checked(file, set, width, views) {
             Ok(extracted) => Ok(Some(extracted)),
             Err(Damage::Disk(error)) => Err(damaged(format!("cannot be read: {error}"))),
@@ -297,7 +310,7 @@ impl HashedReader<'_> {
 }
 
 /// Writes the features of a view as they come.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     partial: Partial,
     hash: blake3::Hasher,
     width: usize,
@@ -337,9 +350,11 @@ impl Writer {
             partial, own, path, ..
         } = self;
         partial.finish()?;
-        fs::rename(&own, &path)
+        let file = fs::rename(&own, &path)
             .and_then(|()| File::open(&path))
-            .map_err(|error| disk("write", &path, &error))
+            .map_err(|error| disk("write", &path, &error))?;
+        room::take(&file);
+        Ok(file)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {

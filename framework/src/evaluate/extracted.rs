@@ -100,6 +100,17 @@ impl Extracted {
         &self.samples
     }
 
+    /// The features, `[rows, width]`, where they are in memory.
+    ///
+    /// # Errors
+    /// They lie in a file, and stay as they are.
+    pub fn into_memory(self) -> Result<Vec<f32>, Box<Self>> {
+        match self.store {
+            Store::Memory(values) => Ok(values),
+            Store::File { .. } => Err(Box::new(self)),
+        }
+    }
+
     /// Forgets all but the first `samples` of the set.
     pub(super) fn keep_first(&mut self, samples: usize) {
         if samples >= self.set.len() {
@@ -163,7 +174,7 @@ impl fmt::Debug for Extracted {
 }
 
 /// Features that come in batch by batch.
-pub(super) struct Extraction {
+pub(crate) struct Extraction {
     set: Arc<dyn Dataset>,
     width: usize,
     samples: Vec<u32>,

@@ -20,8 +20,9 @@ use crate::{
     workplace::Workplace,
 };
 
+use super::cache::Place;
+pub(crate) use super::extracted::Extraction;
 pub use super::extracted::{Extracted, MEMORY_LIMIT};
-use super::{cache::Place, extracted::Extraction};
 
 /// How images become features.
 #[derive(Clone, Copy, Debug, PartialEq)]

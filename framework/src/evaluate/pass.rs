@@ -104,6 +104,9 @@ impl<'a> Pass<'a> {
             workplace,
             &mut self.done,
         )?;
+        if let Some(cache) = self.cache.as_ref().filter(|_| !places.is_empty()) {
+            cache.make_room(&places);
+        }
         if extracted[0].rows() == 0 {
             return Err(Failure::mistake(format!(
                 "stage `{}`: none of the {samples} images can be read",

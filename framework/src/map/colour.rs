@@ -28,6 +28,9 @@ const LIGHTNESS: [f64; 3] = [0.5, 0.66, 0.78];
 /// Strength of hues in Oklab, within what a screen shows at these lightnesses.
 const CHROMA: f64 = 0.115;
 
+/// Lightness in Oklab of black turned to a dark ground.
+const DARKEST: f64 = 0.5;
+
 /// Colours of `count` classes: hand-picked for a few, around the circle of hues in Oklab (Ottosson 2020) for many.
 pub fn classes(count: usize) -> Vec<Colour> {
     if count <= FEW.len() {
@@ -39,6 +42,31 @@ pub fn classes(count: usize) -> Vec<Colour> {
         from_oklab(LIGHTNESS[class % LIGHTNESS.len()], a, b)
     };
     (0..count).map(colour).collect()
+}
+
+/// The colour on a dark ground: of the same hue, but nothing is darker than a medium lightness.
+pub fn on_dark(colour: Colour) -> Colour {
+    let [lightness, a, b] = to_oklab(colour);
+    from_oklab(DARKEST + (1.0 - DARKEST) * lightness, a, b)
+}
+
+/// Lightness and the two axes of hue of a colour.
+fn to_oklab(colour: Colour) -> [f64; 3] {
+    let [red, green, blue] = colour.map(|part| {
+        let part = f64::from(part) / 255.0;
+        match part <= 0.040_45 {
+            true => part / 12.92,
+            false => ((part + 0.055) / 1.055).powf(2.4),
+        }
+    });
+    let long = (0.412_221_470_8 * red + 0.536_332_536_3 * green + 0.051_445_992_9 * blue).cbrt();
+    let medium = (0.211_903_498_2 * red + 0.680_699_545_1 * green + 0.107_396_956_6 * blue).cbrt();
+    let short = (0.088_302_461_9 * red + 0.281_718_837_6 * green + 0.629_978_700_5 * blue).cbrt();
+    [
+        0.210_454_255_3 * long + 0.793_617_785_0 * medium - 0.004_072_046_8 * short,
+        1.977_998_495_1 * long - 2.428_592_205_0 * medium + 0.450_593_709_9 * short,
+        0.025_904_037_1 * long + 0.782_771_766_2 * medium - 0.808_675_766_0 * short,
+    ]
 }
 
 /// The nearest colour that a screen shows.
@@ -76,6 +104,32 @@ mod tests {
                     assert!(far.sum::<u32>() > 5, "{count}: {a:?} {b:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn on_a_dark_ground_every_colour_shows_and_none_is_another() {
+        // Relative luminance, as the contrast of web pages counts it.
+        let luminance = |colour: Colour| {
+            let linear = colour.map(|part| (f64::from(part) / 255.0).powf(2.2));
+            0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        };
+        let ground = luminance([0x1b, 0x1d, 0x2c]);
+        for count in [10, 24, 100] {
+            let colours: Vec<Colour> = classes(count).into_iter().map(on_dark).collect();
+            for (i, &colour) in colours.iter().enumerate() {
+                let contrast = (luminance(colour) + 0.05) / (ground + 0.05);
+                assert!(contrast > 4.5, "{colour:?}: {contrast}");
+                assert!(!colours[..i].contains(&colour));
+            }
+        }
+    }
+
+    #[test]
+    fn oklab_comes_back() {
+        for colour in [[0, 0, 0], [255, 255, 255], [0x33, 0x22, 0x88], [1, 200, 90]] {
+            let [lightness, a, b] = to_oklab(colour);
+            assert_eq!(from_oklab(lightness, a, b), colour);
         }
     }
 

@@ -16,7 +16,7 @@ const SIDE: f64 = 720.0;
 const REACH: f64 = 1.1;
 
 /// Width of the legend of classes.
-const LEGEND: f64 = 250.0;
+const LEGEND: f64 = 290.0;
 
 /// Height of a legend's line.
 const LINE: f64 = 28.0;
@@ -28,7 +28,7 @@ const NAMED: usize = 24;
 const LETTERS: usize = 26;
 
 /// Size of a legend's letters.
-const LETTER: f64 = 14.0;
+const LETTER: f64 = 17.0;
 
 const LAVENDER: Colour = [0xe6, 0xe6, 0xfa];
 const LIGHT_STEEL_BLUE: Colour = [0xb0, 0xc4, 0xde];
@@ -319,7 +319,7 @@ fn entry(drawing: &mut Drawing, at: [f64; 2], colour: Colour, name: &str) {
     };
     drawing.marks.push(Mark::Disc {
         at,
-        radius: 6.0,
+        radius: 7.0,
         paint: colour.into(),
     });
     drawing.marks.push(Mark::Text {

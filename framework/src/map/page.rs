@@ -13,7 +13,7 @@ use crate::report::text::escape;
 const SCRIPT: &str = include_str!("page/script.js");
 
 /// The SHA-256 of the script in base64, by which the page allows it.
-const SCRIPT_HASH: &str = "0q3b+dd3RNCO1PHUUq+5hfnlm+G/NV0hUstP0JTZaxk=";
+const SCRIPT_HASH: &str = "QHxd5eYBHulrh82LawF0jgc62kGyIDa8++friS64zFs=";
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -42,8 +42,10 @@ struct Data<'a> {
     maps: Vec<Vec<f64>>,
     labels: Vec<i64>,
     classes: &'a [String],
-    colours: Vec<String>,
-    colour: String,
+    /// Of the classes, then of samples without one, on a light ground.
+    light: Vec<String>,
+    /// The same on a dark one.
+    dark: Vec<String>,
     names: &'a [String],
     views: Vec<String>,
     pictures: &'a [Vec<String>],
@@ -105,8 +107,9 @@ impl Page<'_> {
         let buttons = classes.map(|(label, count)| {
             let name = self.classes.get(label).map_or("", |name| name);
             format!(
-                "<li><button data-class=\"{label}\" aria-pressed=\"false\"><i style=\"background:{}\"></i>{}<small>{count}</small></button></li>",
+                "<li><button data-class=\"{label}\" aria-pressed=\"false\"><i style=\"--light:{};--dark:{}\"></i>{}<small>{count}</small></button></li>",
                 hex(colours[label]),
+                hex(colour::on_dark(colours[label])),
                 escape(name)
             )
         });
@@ -128,6 +131,8 @@ impl Page<'_> {
     }
 
     fn data(&self) -> String {
+        let mut colours = self.colours();
+        colours.push(colour::ORIGINAL);
         let samples = self.maps[0].len();
         let data = Data {
             maps: self
@@ -142,8 +147,13 @@ impl Page<'_> {
                 .map(|sample| self.labels.map_or(-1, |labels| i64::from(labels[sample])))
                 .collect(),
             classes: self.classes,
-            colours: self.colours().into_iter().map(hex).collect(),
-            colour: hex(colour::ORIGINAL),
+            dark: colours
+                .iter()
+                .copied()
+                .map(colour::on_dark)
+                .map(hex)
+                .collect(),
+            light: colours.into_iter().map(hex).collect(),
             names: self.names,
             views: (0..self.maps.len()).map(name).collect(),
             pictures: self.pictures,

@@ -4,6 +4,7 @@ use super::{
     UnitRows,
     products::{dot, fold, slack},
 };
+use crate::metric::Watch;
 
 /// What the images other than its own came to for a query.
 #[derive(Clone, Copy, Default)]
@@ -62,7 +63,9 @@ pub fn instance_accuracy(first: &UnitRows, second: &UnitRows, top: &[usize]) -> 
                 }
             }
         },
-    );
+        Watch::default(),
+    )
+    .expect("nobody watches");
     let rivals = tiles.concat();
     let share = |top: usize| {
         let hits = rivals.iter().map(|rivals| {

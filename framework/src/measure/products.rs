@@ -6,6 +6,8 @@ use smallfry_nn::kernel::{
     gemm::{Finish, Packed, Rows, multiply_packed},
 };
 
+use crate::metric::Watch;
+
 /// Right rows that are packed together.
 const PACK: usize = 256;
 
@@ -36,6 +38,9 @@ impl Products<'_> {
 /// in order; gives what the tiles came to, in order.
 ///
 /// `upper` leaves out tiles that lie wholly below the diagonal.
+///
+/// # Errors
+/// Who watches wants it to stop, which is asked between pieces of a few milliseconds.
 pub(crate) fn fold<T: Send>(
     left: &[f32],
     right: &[f32],
@@ -43,7 +48,8 @@ pub(crate) fn fold<T: Send>(
     upper: bool,
     start: impl Fn() -> T + Sync,
     visit: impl Fn(&mut T, &Products<'_>) + Sync,
-) -> Vec<T> {
+    watch: Watch<'_>,
+) -> Result<Vec<T>, String> {
     let pieces: Vec<(usize, Packed)> = right
         .par_chunks(PACK * width)
         .enumerate()
@@ -64,6 +70,7 @@ pub(crate) fn fold<T: Send>(
                     if upper && begin + packed.n() <= first {
                         continue;
                     }
+                    watch.go_on()?;
                     let rows = Rows::dense(rows, width);
                     multiply_packed(height, rows, packed, values, PACK, Finish::default());
                     let products = Products {
@@ -74,7 +81,7 @@ pub(crate) fn fold<T: Send>(
                     };
                     visit(&mut state, &products);
                 }
-                state
+                Ok(state)
             },
         )
         .collect()

@@ -9,6 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Gram;
+use crate::metric::Watch;
 
 /// What RankMe adds to the share of each singular value.
 pub const RANK_EPSILON: f64 = 1e-7;
@@ -52,11 +53,21 @@ pub fn rank_of(singular: &[f64]) -> f64 {
 impl Gram {
     /// The singular values of the rows, largest first; as many as the smaller of rows and width.
     pub fn singular_values(&self) -> Vec<f64> {
-        let mut eigenvalues = eigenvalues(self.symmetric(), self.width());
+        let values = self.watched_singular_values(Watch::default());
+        values.expect("nobody watches")
+    }
+
+    /// The same, until who watches wants it to stop.
+    ///
+    /// # Errors
+    /// That it was stopped.
+    pub fn watched_singular_values(&self, watch: Watch<'_>) -> Result<Vec<f64>, String> {
+        let reduced = Tridiagonal::new(self.symmetric(), self.width(), watch)?;
+        let mut eigenvalues = reduced.eigenvalues(0..self.width());
         eigenvalues.reverse();
         eigenvalues.truncate(self.rows());
         let roots = eigenvalues.into_iter().map(|value| value.max(0.0).sqrt());
-        roots.collect()
+        Ok(roots.collect())
     }
 }
 
@@ -83,8 +94,10 @@ pub fn singular_values(features: &[f32], width: usize) -> Vec<f64> {
 }
 
 /// The eigenvalues of the symmetric `matrix`, `[size, size]`, smallest first.
+#[cfg(test)]
 fn eigenvalues(matrix: Vec<f64>, size: usize) -> Vec<f64> {
-    Tridiagonal::new(matrix, size).eigenvalues(0..size)
+    let reduced = Tridiagonal::new(matrix, size, Watch::default());
+    reduced.expect("nobody watches").eigenvalues(0..size)
 }
 
 /// A symmetric matrix that reflections made tridiagonal, which keeps its eigenvalues.
@@ -99,11 +112,15 @@ pub(crate) struct Tridiagonal {
 
 impl Tridiagonal {
     /// The tridiagonal matrix with the eigenvalues of the symmetric `matrix`, `[size, size]`.
-    pub fn new(mut matrix: Vec<f64>, size: usize) -> Self {
+    ///
+    /// # Errors
+    /// Who watches wants it to stop.
+    pub fn new(mut matrix: Vec<f64>, size: usize, watch: Watch<'_>) -> Result<Self, String> {
         let mut squares = Vec::with_capacity(size.saturating_sub(1));
         let mut axis = vec![0.0; size];
         let mut moved = vec![0.0; size];
         for column in 0..size.saturating_sub(1) {
+            watch.go_on()?;
             // Reflects what stands below the diagonal onto its first place, which leaves the rest of the column zero.
             let rest = column + 1;
             let below = &matrix[column * size + rest..(column + 1) * size];
@@ -134,11 +151,11 @@ impl Tridiagonal {
                     }
                 });
         }
-        Self {
+        Ok(Self {
             diagonal: (0..size).map(|i| matrix[i * size + i]).collect(),
             squares,
             rows: matrix,
-        }
+        })
     }
 
     /// The numbers beside the diagonal, with their signs.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::products::{dot, fold};
+use crate::metric::Watch;
 
 /// Features scaled to length one, `[rows, width]`, all of them finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +113,14 @@ pub fn alignment(first: &UnitRows, second: &UnitRows) -> f64 {
 /// The logarithm of the mean over all pairs of images of exp(−2 · squared distance): 0 where all features are equal, about
 /// −4 where they are spread evenly over a sphere of many dimensions. Not a number with fewer than two images.
 pub fn uniformity(features: &UnitRows) -> f64 {
+    watched_uniformity(features, Watch::default()).expect("nobody watches")
+}
+
+/// The same, until who watches wants it to stop.
+///
+/// # Errors
+/// That it was stopped.
+pub fn watched_uniformity(features: &UnitRows, watch: Watch<'_>) -> Result<f64, String> {
     let (values, width) = (&features.values, features.width);
     let squares: Vec<f64> = values
         .chunks_exact(width)
@@ -134,10 +143,11 @@ pub fn uniformity(features: &UnitRows) -> f64 {
                 }
             }
         },
-    );
+        watch,
+    )?;
     let rows = features.rows();
     let pairs = (rows * rows.saturating_sub(1) / 2) as f64;
-    (sums.iter().sum::<f64>() / pairs).ln()
+    Ok((sums.iter().sum::<f64>() / pairs).ln())
 }
 
 /// The standard deviation over the images of each of a feature's numbers, averaged over the numbers: 1/√width where

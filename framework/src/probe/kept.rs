@@ -5,12 +5,7 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 use smallfry_data::Dataset;
 
-use crate::{
-    evaluate::features::{Extracted, MEMORY_LIMIT},
-    failure::Failure,
-    metric::FeatureSet,
-    tensor,
-};
+use crate::{evaluate::features::Extracted, failure::Failure, metric::FeatureSet, tensor};
 
 /// Rows that are looked at together.
 const ROWS: usize = 1024;
@@ -29,20 +24,35 @@ enum Store {
 }
 
 impl Kept {
-    /// Features in memory, `[rows, width]`, all of them numbers.
-    pub fn new(width: usize, labels: Vec<u32>, features: Vec<f32>) -> Self {
-        Self {
-            width,
-            labels,
-            features: Store::Memory(features),
-        }
-    }
-
     /// The features of `data` that were extracted.
     ///
     /// # Errors
     /// None could be read, one has no class, or one is no number.
     pub fn of(extracted: Extracted, data: &Arc<dyn Dataset>, what: &str) -> Result<Self, Failure> {
+        let whole = extracted.left_out().is_empty();
+        let name = |row: usize| match whole {
+            true => data.name(row),
+            false => format!("image {} of those that can be read", row + 1),
+        };
+        let kept = Self::numbers(extracted, data, what)?;
+        for first in (0..kept.rows()).step_by(ROWS) {
+            let values = kept.read(first..kept.rows().min(first + ROWS));
+            if let Some(row) = unusable(&values, kept.width) {
+                return Err(not_a_number(&name(first + row)));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The same of features that are known to be numbers.
+    ///
+    /// # Errors
+    /// None could be read, or one has no class.
+    pub fn numbers(
+        extracted: Extracted,
+        data: &Arc<dyn Dataset>,
+        what: &str,
+    ) -> Result<Self, Failure> {
         if extracted.rows() == 0 {
             return Err(Failure::mistake(format!(
                 "none of the {} {what} images can be read",
@@ -52,23 +62,10 @@ impl Kept {
         let labels = extracted.labels().map(<[u32]>::to_vec).ok_or_else(|| {
             Failure::mistake(format!("the {what} images have no classes to learn"))
         })?;
-        let (rows, width) = (extracted.rows(), extracted.width());
-        let whole = extracted.left_out().is_empty();
-        for first in (0..rows).step_by(ROWS) {
-            let features = extracted.read(first..rows.min(first + ROWS));
-            let values = tensor::values(&features);
-            if let Some(row) = unusable(&values, width) {
-                let row = first + row;
-                let name = match whole {
-                    true => data.name(row),
-                    false => format!("image {} of those that can be read", row + 1),
-                };
-                return Err(not_a_number(&name));
-            }
-        }
-        let features = match 4 * rows * width <= MEMORY_LIMIT {
-            true => Store::Memory(tensor::values(&extracted.read(0..rows)).to_vec()),
-            false => Store::Set(Box::new(extracted)),
+        let width = extracted.width();
+        let features = match extracted.into_memory() {
+            Ok(values) => Store::Memory(values),
+            Err(set) => Store::Set(set),
         };
         Ok(Self {
             width,
@@ -132,17 +129,67 @@ pub fn not_a_number(name: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use smallfry_data::{Image, LoadError};
+
     use super::*;
+    use crate::evaluate::features::{Extraction, MEMORY_LIMIT};
 
     #[test]
     fn rows_are_gathered_in_the_order_asked_for() {
         let features: Vec<f32> = (0..8).map(|v| v as f32).collect();
-        let kept = Kept::new(2, vec![5, 6, 7, 8], features);
+        let kept = Kept {
+            width: 2,
+            labels: vec![5, 6, 7, 8],
+            features: Store::Memory(features),
+        };
         assert_eq!(
             kept.gather(&[3, 0, 3]),
             (vec![6.0, 7.0, 0.0, 1.0, 6.0, 7.0], vec![8, 5, 8])
         );
         assert_eq!(kept.read(1..3), [2.0, 3.0, 4.0, 5.0]);
+    }
+
+    /// Three samples of two classes that nobody reads.
+    struct Three(Vec<String>);
+
+    impl Dataset for Three {
+        fn len(&self) -> usize {
+            3
+        }
+
+        fn classes(&self) -> &[String] {
+            &self.0
+        }
+
+        fn label(&self, sample: usize) -> Option<u32> {
+            Some(sample as u32 % 2)
+        }
+
+        fn name(&self, sample: usize) -> String {
+            format!("{sample}.png")
+        }
+
+        fn load(&self, sample: usize) -> Result<Image, LoadError> {
+            Err(LoadError {
+                name: self.name(sample),
+                reason: "is not there".to_owned(),
+            })
+        }
+    }
+
+    #[test]
+    fn passes_share_the_memory_and_go_to_files_beyond() {
+        let folder = tempfile::tempdir().unwrap();
+        let data: Arc<dyn Dataset> = Arc::new(Three(vec!["a".to_owned(), "b".to_owned()]));
+        for (bytes, passes, in_memory) in [(24, 4, true), (MEMORY_LIMIT / 4 + 1, 4, false)] {
+            let mut pass = Extraction::new(&data, 2, (bytes, passes), folder.path(), None).unwrap();
+            pass.push(&[1.0, 2.0], &[0]).unwrap();
+            pass.push(&[3.0, 4.0, 5.0, 6.0], &[1, 2]).unwrap();
+            let kept = Kept::numbers(pass.finish().unwrap(), &data, "training").unwrap();
+            assert_eq!(matches!(kept.features, Store::Memory(_)), in_memory);
+            assert_eq!(kept.gather(&[2, 0]), (vec![5.0, 6.0, 1.0, 2.0], vec![0, 0]));
+            assert_eq!(kept.read(1..3), [3.0, 4.0, 5.0, 6.0]);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
     backbone::Preprocessing,
     checkpoint::{self, Tensor},
     encoder::ImageBatch,
-    evaluate::features::{Extracted, Images},
+    evaluate::features::{Extracted, Extraction, Images},
     failure::Failure,
     metric::FeatureSet,
     plan::{FeatureSource, Probe},
@@ -149,7 +149,7 @@ impl<'a> Linear<'a> {
                 let order = Order::Sequential;
                 let mut lessons =
                     Lessons::start(stage, &preprocessing, seeds[0], train, order, begin, passes)?;
-                let passes = augmented(&mut lessons, &*encoder, &**train, workplace, done)?;
+                let passes = augmented(&mut lessons, passes, &*encoder, train, workplace, done)?;
                 train_record.left_out = lessons.unreadable();
                 train_record.samples -= train_record.left_out.len();
                 kept(passes)
@@ -210,36 +210,42 @@ fn record(data: String, extracted: &Extracted) -> SetRecord {
     }
 }
 
-/// The features of all passes of `lessons`, each a set.
+/// The features of so many `passes` of `lessons`, each a set. They stay in memory up to the limit of a set, all together; beyond,
+/// they lie in nameless files of the run folder.
 fn augmented(
     lessons: &mut Lessons,
+    passes: usize,
     encoder: &dyn Encoder,
-    data: &dyn Dataset,
+    data: &Arc<dyn Dataset>,
     workplace: &Workplace,
     mut done: usize,
 ) -> Result<Vec<Kept>, Failure> {
-    let width = encoder.width();
-    let mut passes = Vec::new();
-    let (mut labels, mut features) = (Vec::new(), Vec::new());
-    let mut last = None;
+    let (width, folder) = (encoder.width(), workplace.folder.root());
+    let bytes = 4 * data.len() * width;
+    let begin = || Extraction::new(data, width, (bytes, passes), folder, None);
+    let end = |pass: Extraction| Kept::numbers(pass.finish()?, data, "training");
+    let (mut kept, mut pass, mut last) = (Vec::new(), begin()?, None);
     for lesson in lessons.by_ref() {
         stop_if_asked(workplace)?;
         let lesson = lesson?;
+        let (Some(&first), Some(&final_one)) = (lesson.samples.first(), lesson.samples.last())
+        else {
+            continue;
+        };
         // Samples come in their order, so a smaller number begins another pass.
-        if last.is_some_and(|last| lesson.samples[0] <= last) {
-            let set = (std::mem::take(&mut labels), std::mem::take(&mut features));
-            passes.push(Kept::new(width, set.0, set.1));
+        if last.is_some_and(|last| first <= last) {
+            kept.push(end(std::mem::replace(&mut pass, begin()?))?);
         }
-        last = lesson.samples.last().copied();
-        features.extend(embed(encoder, &lesson.images, |row| {
-            data.name(lesson.samples[row])
-        })?);
-        done += lesson.samples.len();
-        labels.extend(lesson.labels);
+        last = Some(final_one);
+        let name = |row: usize| data.name(lesson.samples[row]);
+        let features = embed(encoder, &lesson.images, name)?;
+        let samples: Vec<u32> = lesson.samples.iter().map(|&sample| sample as u32).collect();
+        pass.push(&features, &samples)?;
+        done += samples.len();
         workplace.display.samples(done as u64);
     }
-    passes.push(Kept::new(width, labels, features));
-    Ok(passes)
+    kept.push(end(pass)?);
+    Ok(kept)
 }
 
 /// The features of `images`; `name` is that of a row.

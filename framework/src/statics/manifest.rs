@@ -158,7 +158,8 @@ impl Manifest {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         let files = self.records.iter().flat_map(|record| &record.files);
-        files.map(|(bytes, _)| bytes).sum()
+        // A file from anywhere may say anything.
+        files.fold(0, |sum, (bytes, _)| sum.saturating_add(*bytes))
     }
 
     /// Writes the manifest of the set in `folder`.
@@ -185,18 +186,27 @@ impl Manifest {
         file.finish()
     }
 
-    /// Reads a manifest; tells also whether it is complete. None where the file has no first line.
+    /// Reads the manifest at `path`, as [`take`](Self::take).
+    fn read(path: &Path) -> Result<Option<(Self, bool)>, Failure> {
+        fs::File::open(path)
+            .and_then(|file| Self::take(BufReader::new(file)))
+            .map_err(|error| disk("read", path, &error))
+    }
+
+    /// Reads a manifest; tells also whether it is complete. None where there is no first line.
     ///
     /// Lines that cannot be read end it: they are those that a killed run left half-written.
-    fn read(path: &Path) -> Result<Option<(Self, bool)>, Failure> {
-        let fail = |error: io::Error| disk("read", path, &error);
-        let mut lines = BufReader::new(fs::File::open(path).map_err(fail)?).lines();
-        let mut next = || -> Result<Option<Line>, Failure> {
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn take(text: impl BufRead) -> io::Result<Option<(Self, bool)>> {
+        let mut lines = text.lines();
+        let mut next = || -> io::Result<Option<Line>> {
             match lines.next() {
                 None => Ok(None),
                 // Bytes that are no text are a damaged line.
                 Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
-                Some(line) => Ok(serde_json::from_str(&line.map_err(fail)?).ok()),
+                Some(line) => Ok(serde_json::from_str(&line?).ok()),
             }
         };
         let Some(Line::Set(header)) = next()? else {
@@ -275,6 +285,86 @@ impl State {
                     true => Self::Foreign,
                     false => Self::Empty,
                 })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallfry_data::random::Random;
+
+    use super::*;
+
+    /// A manifest of two images, one left out, as text.
+    fn text() -> String {
+        let header = Header {
+            format: FORMAT,
+            program: "smallfry".to_owned(),
+            mode: Mode::Hard,
+            seed: 3,
+            per_class: 50,
+            side: SIDE,
+            quality: QUALITY,
+            data: "ImageFolder()".to_owned(),
+            images: "3 images".to_owned(),
+        };
+        let record = |image: &str| Record {
+            image: image.to_owned(),
+            source: format!("{image}.png"),
+            pixels: "ab".to_owned(),
+            size: (60, 50),
+            recipe: Recipe::draw(Mode::Hard, (60, 50), 3, 9).expect("it is large enough"),
+            files: vec![(700, "cd".to_owned()), (u64::MAX, "ef".to_owned())],
+        };
+        let lines = [
+            Line::Set(header),
+            Line::Image(record("a/one")),
+            Line::Image(record("b/two")),
+            Line::LeftOut {
+                source: "c.png".to_owned(),
+                reason: "is damaged".to_owned(),
+            },
+            Line::End {
+                images: 2,
+                files: 4,
+                bytes: u64::MAX,
+            },
+        ];
+        lines.iter().map(Line::text).collect()
+    }
+
+    #[test]
+    fn whatever_a_file_says_it_is_read_or_refused() {
+        let text = text();
+        let (manifest, complete) = Manifest::take(text.as_bytes()).unwrap().unwrap();
+        assert!(complete && manifest.records.len() == 2);
+        let mut random = Random::new(&[8]);
+        for _ in 0..3000 {
+            let mut changed = text.clone().into_bytes();
+            for _ in 0..1 + random.below(4) {
+                let at = random.below(changed.len() as u64) as usize;
+                match random.below(4) {
+                    0 => changed.truncate(at + 1),
+                    1 => changed[at] = random.bits() as u8,
+                    2 => changed[at] = b"/.0-9\"\n{}"[random.below(9) as usize],
+                    _ => {
+                        let piece = changed[at..].to_vec();
+                        let to = random.below(changed.len() as u64) as usize;
+                        changed.splice(to..to, piece);
+                    }
+                }
+            }
+            let Some((found, _)) = Manifest::take(changed.as_slice()).unwrap() else {
+                continue;
+            };
+            let _ = (found.files(), found.bytes());
+            for (path, _) in found.records.iter().flat_map(Record::paths) {
+                let (class, name) = path.split_once('/').unwrap();
+                assert!(
+                    !["", ".", ".."].contains(&class) && !name.contains('/'),
+                    "{path}"
+                );
             }
         }
     }

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::{Axis, Point, keys};
-use crate::results::{Results, StageOutcome};
+use crate::{
+    results::{Results, StageOutcome},
+    text::digits,
+};
 
 /// The axis whose runs stand in one row.
 const SEED: &str = "seed";
@@ -180,8 +183,8 @@ pub fn text(axes: &[Axis], rows: &[Row]) -> String {
 
 fn shown(cell: &Cell, rows: &[Row]) -> String {
     let number = |value: f64| match cell.figure.unit.as_str() {
-        "%" => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
+        "%" => digits(value, 2),
+        _ => digits(value, 4),
     };
     let mut text = number(cell.mean);
     if let Some(deviation) = cell.deviation {

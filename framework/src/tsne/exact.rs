@@ -13,6 +13,7 @@ use super::{
     kernel::{self, FAR, PAD, Places},
     principal::Components,
 };
+use crate::metric::Watch;
 
 /// What the reference lets no exaggerated p fall below.
 const FLOOR: f64 = 1e-21;
@@ -34,18 +35,27 @@ pub(super) struct Exact {
 
 impl Exact {
     /// The p of the points with these `components`.
-    pub fn new(components: &Components, perplexity: f64, exaggeration: f64) -> Self {
+    ///
+    /// # Errors
+    /// Who watches wants it to stop.
+    pub fn new(
+        components: &Components,
+        perplexity: f64,
+        exaggeration: f64,
+        watch: Watch<'_>,
+    ) -> Result<Self, String> {
         let columns = Columns::of(components);
         let points = columns.points;
         let views: Vec<View> = (0..points)
             .into_par_iter()
             .with_min_len(ROWS)
             .map_init(Vec::new, |distances, i| {
+                watch.go_on()?;
                 columns.distances(i, distances);
                 distances.remove(i);
-                View::search(distances, perplexity)
+                Ok(View::search(distances, perplexity))
             })
-            .collect();
+            .collect::<Result<_, String>>()?;
         let stride = points.next_multiple_of(PAD);
         let floor = FLOOR / exaggeration;
         let mut weights = vec![0.0; points * stride];
@@ -54,7 +64,8 @@ impl Exact {
             .par_chunks_exact_mut(stride)
             .with_min_len(ROWS)
             .enumerate()
-            .for_each_init(Vec::new, |distances, (i, row)| {
+            .try_for_each_init(Vec::new, |distances, (i, row)| {
+                watch.go_on()?;
                 columns.distances(i, distances);
                 let pairs = distances.iter().zip(&views).enumerate();
                 for (weight, (j, (&distance, view))) in row.iter_mut().zip(pairs) {
@@ -63,12 +74,13 @@ impl Exact {
                         *weight = (sum / (2 * points) as f64).max(floor) as f32;
                     }
                 }
-            });
-        Self {
+                Ok::<_, String>(())
+            })?;
+        Ok(Self {
             points,
             stride,
             weights,
-        }
+        })
     }
 
     /// The places on the map in single precision, padded.

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::principal::Components;
-use crate::measure::products::fold;
+use crate::{measure::products::fold, metric::Watch};
 
 /// Candidates beyond the neighbours wanted, for those that rounding puts into the wrong order.
 const SPARE: usize = 8;
@@ -25,9 +25,12 @@ pub(super) struct Neighbours {
 impl Neighbours {
     /// The `count` nearest other points of every point, all of them where there are fewer.
     ///
+    /// # Errors
+    /// Who watches wants it to stop.
+    ///
     /// # Panics
     /// If there are more than 2³² points.
-    pub fn of(components: &Components, count: usize) -> Self {
+    pub fn of(components: &Components, count: usize, watch: Watch<'_>) -> Result<Self, String> {
         let (values, width) = (&components.values, components.width);
         let points = values.len() / width;
         assert!(u32::try_from(points).is_ok(), "points have 32-bit numbers");
@@ -58,13 +61,15 @@ impl Neighbours {
                     }
                 }
             },
-        );
+            watch,
+        )?;
         let candidates: Vec<Candidates> = tiles.into_iter().flatten().collect();
         let row = |i: usize| &values[i * width..(i + 1) * width];
         let chosen: Vec<Vec<(f64, u32)>> = candidates
             .into_par_iter()
             .enumerate()
             .map(|(i, candidates)| {
+                watch.go_on()?;
                 let exact = |&(_, j): &(f32, u32)| {
                     let differences = row(i).iter().zip(row(j as usize));
                     let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
@@ -73,15 +78,15 @@ impl Neighbours {
                 let mut found: Vec<_> = candidates.found.iter().map(exact).collect();
                 found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 found.truncate(count);
-                found
+                Ok(found)
             })
-            .collect();
+            .collect::<Result<_, String>>()?;
         let all = || chosen.iter().flatten();
-        Self {
+        Ok(Self {
             count,
             indices: all().map(|&(_, j)| j).collect(),
             distances: all().map(|&(distance, _)| distance).collect(),
-        }
+        })
     }
 }
 
@@ -129,7 +134,7 @@ mod tests {
                 .map(|_| random.below(9) as f32)
                 .collect();
             let components = Components { values, width };
-            let found = Neighbours::of(&components, count);
+            let found = Neighbours::of(&components, count, Watch::default()).unwrap();
             let row = |i: usize| &components.values[i * width..(i + 1) * width];
             assert_eq!(found.count, count.min(points - 1));
             for i in 0..points {

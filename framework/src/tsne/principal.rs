@@ -11,7 +11,7 @@ use smallfry_nn::kernel::{
     gemm::{Finish, Rows, multiply, multiply_transposed},
 };
 
-use crate::measure::Tridiagonal;
+use crate::{measure::Tridiagonal, metric::Watch};
 
 /// Rows whose products are added in single precision, before they go into sums in double precision.
 const SLICE: usize = 512;
@@ -34,7 +34,15 @@ pub(super) struct Components {
 impl Components {
     /// At most `count` leading principal components of `features`, `[points, width]`: fewer where there are fewer points or
     /// numbers in a feature.
-    pub fn of(features: &[f32], width: usize, count: usize) -> Self {
+    ///
+    /// # Errors
+    /// Who watches wants it to stop.
+    pub fn of(
+        features: &[f32],
+        width: usize,
+        count: usize,
+        watch: Watch<'_>,
+    ) -> Result<Self, String> {
         let points = features.len() / width;
         let centred = centred(features, width);
         let count = count.min(points).min(width);
@@ -43,17 +51,17 @@ impl Components {
             let turned: Vec<f32> = (0..centred.len())
                 .map(|i| centred[i % points * width + i / points])
                 .collect();
-            let axes = leading(gram(&turned, points), points, count);
+            let axes = leading(gram(&turned, points, watch)?, points, count, watch)?;
             let values = (0..points * count).map(|i| {
                 let (value, axis) = &axes[i % count];
                 (value.max(0.0).sqrt() * axis[i / count]) as f32
             });
-            return Self {
+            return Ok(Self {
                 values: values.collect(),
                 width: count,
-            };
+            });
         }
-        let axes = leading(gram(&centred, width), width, count);
+        let axes = leading(gram(&centred, width, watch)?, width, count, watch)?;
         let turned: Vec<f32> = (0..width * count)
             .map(|i| axes[i % count].1[i / count] as f32)
             .collect();
@@ -75,10 +83,10 @@ impl Components {
                     Finish::default(),
                 );
             });
-        Self {
+        Ok(Self {
             values,
             width: count,
-        }
+        })
     }
 }
 
@@ -102,15 +110,16 @@ fn centred(features: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// The products of all pairs of columns of `rows`, a symmetric `[width, width]`.
-fn gram(rows: &[f32], width: usize) -> Vec<f64> {
+fn gram(rows: &[f32], width: usize, watch: Watch<'_>) -> Result<Vec<f64>, String> {
     let mut gram = vec![0.0f64; width * width];
     let strips = gram.par_chunks_mut(STRIP * width).enumerate();
-    strips.for_each_init(
+    strips.try_for_each_init(
         || vec![0.0f32; STRIP * width],
         |products, (strip, sums)| {
             let first = strip * STRIP;
             let (height, across) = (sums.len() / width, width - first);
             for slice in rows.chunks(SLICE * width) {
+                watch.go_on()?;
                 products.fill(0.0);
                 let columns = Rows {
                     values: &slice[first..],
@@ -133,25 +142,32 @@ fn gram(rows: &[f32], width: usize) -> Vec<f64> {
                     }
                 }
             }
+            Ok::<_, String>(())
         },
-    );
+    )?;
     for i in 0..width {
         for j in 0..i {
             gram[i * width + j] = gram[j * width + i];
         }
     }
-    gram
+    Ok(gram)
 }
 
 /// The `count` largest eigenvalues of the symmetric `matrix`, `[size, size]`, with eigenvectors of length one; largest
 /// first.
-fn leading(matrix: Vec<f64>, size: usize, count: usize) -> Vec<(f64, Vec<f64>)> {
-    let reduced = Tridiagonal::new(matrix, size);
+fn leading(
+    matrix: Vec<f64>,
+    size: usize,
+    count: usize,
+    watch: Watch<'_>,
+) -> Result<Vec<(f64, Vec<f64>)>, String> {
+    let reduced = Tridiagonal::new(matrix, size, watch)?;
     let beside = reduced.beside();
     let mut values = reduced.eigenvalues(size - count..size);
     values.reverse();
     let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(count);
     for (place, &value) in values.iter().enumerate() {
+        watch.go_on()?;
         let mut random = Random::new(&[place as u64]);
         let mut vector: Vec<f64> = (0..size).map(|_| random.normal()).collect();
         let elimination = Elimination::new(&reduced.diagonal, &beside, value);
@@ -179,7 +195,7 @@ fn leading(matrix: Vec<f64>, size: usize, count: usize) -> Vec<(f64, Vec<f64>)> 
             vector.iter_mut().for_each(|value| *value = -*value);
         }
     });
-    values.into_iter().zip(vectors).collect()
+    Ok(values.into_iter().zip(vectors).collect())
 }
 
 /// A tridiagonal matrix minus a multiple of the identity, taken apart by elimination with exchanged rows.
@@ -265,7 +281,7 @@ mod tests {
 
     /// Checks A·v = λ·v, length one and right angles.
     fn check(matrix: &[f64], size: usize, count: usize) -> Vec<f64> {
-        let axes = leading(matrix.to_vec(), size, count);
+        let axes = leading(matrix.to_vec(), size, count, Watch::default()).unwrap();
         let scale = axes[0].0.abs().max(1e-300);
         for (i, (value, vector)) in axes.iter().enumerate() {
             for (row, expected) in matrix.chunks(size).zip(vector) {
@@ -309,7 +325,7 @@ mod tests {
     fn all_components_keep_all_distances() {
         for (points, width) in [(40, 9), (9, 40), (700, 70)] {
             let features = random(points * width, 5);
-            let found = Components::of(&features, width, 1000);
+            let found = Components::of(&features, width, 1000, Watch::default()).unwrap();
             assert_eq!(found.width, points.min(width));
             let distance = |values: &[f32], width: usize, i: usize, j: usize| -> f64 {
                 let row = |i: usize| &values[i * width..(i + 1) * width];
@@ -334,7 +350,7 @@ mod tests {
             .zip(order.iter().cycle())
             .map(|(value, scale)| value * scale + 100.0)
             .collect();
-        let found = Components::of(&features, width, 3);
+        let found = Components::of(&features, width, 3, Watch::default()).unwrap();
         for (component, expected) in [9.0, 8.0, 7.0].into_iter().enumerate() {
             let column = found.values.iter().skip(component).step_by(3);
             let square: f64 = column.map(|&v| f64::from(v).powi(2)).sum();

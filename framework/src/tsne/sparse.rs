@@ -15,6 +15,7 @@ use super::{
     principal::Components,
     tree::Repulsion,
 };
+use crate::metric::Watch;
 
 /// Neighbours for each unit of perplexity.
 pub(super) const NEIGHBOURS: f64 = 3.0;
@@ -35,18 +36,28 @@ pub(super) struct Sparse {
 
 impl Sparse {
     /// The p of the points with these `components`; `theta` is that of the tree.
-    pub fn new(components: &Components, perplexity: f64, theta: f64) -> Self {
-        let neighbours = Neighbours::of(components, (NEIGHBOURS * perplexity) as usize);
+    ///
+    /// # Errors
+    /// Who watches wants it to stop.
+    pub fn new(
+        components: &Components,
+        perplexity: f64,
+        theta: f64,
+        watch: Watch<'_>,
+    ) -> Result<Self, String> {
+        let neighbours = Neighbours::of(components, (NEIGHBOURS * perplexity) as usize, watch)?;
         let count = neighbours.count.max(1);
         let points = components.values.len() / components.width;
         let seen: Vec<f64> = neighbours
             .distances
             .par_chunks(count)
-            .flat_map_iter(|distances| {
+            .map(|distances| {
+                watch.go_on()?;
                 let view = View::search(distances, perplexity);
-                distances.iter().map(move |&d| view.probability(d))
+                Ok(distances.iter().map(|&d| view.probability(d)).collect())
             })
-            .collect();
+            .collect::<Result<Vec<Vec<f64>>, String>>()?
+            .concat();
         // Every p(j|i) goes into the rows of both points; those of a pair that sees each other meet there.
         let mut rows: Vec<Vec<(u32, f64)>> = vec![Vec::new(); points];
         for (place, (&j, &p)) in neighbours.indices.iter().zip(&seen).enumerate() {
@@ -70,12 +81,12 @@ impl Sparse {
             starts.push(starts[starts.len() - 1] + row.len());
         }
         let entries = || rows.iter().flatten();
-        Self {
+        Ok(Self {
             theta,
             starts,
             columns: entries().map(|&(j, _)| j).collect(),
             weights: entries().map(|&(_, p)| (p * scale) as f32).collect(),
-        }
+        })
     }
 
     fn row(&self, i: usize) -> (&[u32], &[f32]) {

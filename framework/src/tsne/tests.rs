@@ -1,10 +1,14 @@
 //! Tests of t-SNE as a whole: against a slow implementation in double precision, finite differences, and itself.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use smallfry_data::random::Random;
 
 use super::*;
+use crate::metric::Watcher;
 
 /// `clusters` clumps of points in `width` dimensions, point i in clump i modulo their number.
 fn clumps(points: usize, width: usize, clusters: usize, seed: u64) -> Vec<f32> {
@@ -113,13 +117,13 @@ fn affinities_and_divergence_agree_with_the_definition() {
     let features = clumps(points, width, 4, 1);
     let expected = affinities(&features, width, 9.0);
     assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-    let components = Components::of(&features, width, COMPONENTS);
+    let components = Components::of(&features, width, COMPONENTS, Watch::default()).unwrap();
     let map = scattered(points, 3.0);
     let wanted = divergence(&expected, &map);
-    let exact = Exact::new(&components, 9.0, 4.0);
+    let exact = Exact::new(&components, 9.0, 4.0, Watch::default()).unwrap();
     assert!((exact.divergence(&map) - wanted).abs() < 1e-4);
     // Of 70 points 27 neighbours at perplexity 9: what lies beyond is cut off, which is little.
-    let sparse = Sparse::new(&components, 9.0, 0.0);
+    let sparse = Sparse::new(&components, 9.0, 0.0, Watch::default()).unwrap();
     assert!((sparse.divergence(&map) - wanted).abs() < 0.05);
 }
 
@@ -128,8 +132,8 @@ fn the_gradient_is_that_of_the_divergence() {
     let (points, width) = (60, 5);
     let features = clumps(points, width, 3, 2);
     let p = affinities(&features, width, 8.0);
-    let components = Components::of(&features, width, COMPONENTS);
-    let field = Exact::new(&components, 8.0, 4.0);
+    let components = Components::of(&features, width, COMPONENTS, Watch::default()).unwrap();
+    let field = Exact::new(&components, 8.0, 4.0, Watch::default()).unwrap();
     let map = scattered(points, 2.0);
     let found = gradient(&field, &map);
     let step = 1e-5;
@@ -153,12 +157,21 @@ fn the_gradient_is_that_of_the_divergence() {
 #[test]
 fn neighbours_and_tree_approach_the_gradient_of_all_pairs() {
     let (points, width) = (1500, 10);
-    let components = Components::of(&clumps(points, width, 12, 3), width, COMPONENTS);
-    let exact = Exact::new(&components, 20.0, 4.0);
+    let components = Components::of(
+        &clumps(points, width, 12, 3),
+        width,
+        COMPONENTS,
+        Watch::default(),
+    )
+    .unwrap();
+    let exact = Exact::new(&components, 20.0, 4.0, Watch::default()).unwrap();
     for (scale, theta, bound) in [(1.0, 0.0, 0.02), (30.0, 0.0, 0.02), (30.0, 0.5, 0.03)] {
         let map = scattered(points, scale);
         let expected = gradient(&exact, &map);
-        let found = gradient(&Sparse::new(&components, 20.0, theta), &map);
+        let found = gradient(
+            &Sparse::new(&components, 20.0, theta, Watch::default()).unwrap(),
+            &map,
+        );
         let pairs = found.iter().zip(&expected);
         let error = length(pairs.map(|(a, b)| [a[0] - b[0], a[1] - b[1]]))
             / length(expected.iter().copied());
@@ -221,8 +234,11 @@ fn follows_the_slow_descent_until_chaos_parts_them() {
         ..Settings::default()
     };
     let p = affinities(&features, width, 12.0);
-    let first = start(&Components::of(&features, width, COMPONENTS), &settings);
-    let found = embed(&features, width, &settings, &mut on).unwrap();
+    let first = start(
+        &Components::of(&features, width, COMPONENTS, Watch::default()).unwrap(),
+        &settings,
+    );
+    let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
     let expected = slow_descent(&p, first.clone(), 12);
     let pairs = found.points.iter().zip(&expected);
     let error = length(pairs.map(|(a, b)| [a[0] - b[0], a[1] - b[1]]));
@@ -238,7 +254,7 @@ fn follows_the_slow_descent_until_chaos_parts_them() {
         iterations: 400,
         ..settings
     };
-    let found = embed(&features, width, &settings, &mut on).unwrap();
+    let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
     let expected = divergence(&p, &slow_descent(&p, first, 400));
     assert!(
         (found.divergence - expected).abs() < 0.1 * expected,
@@ -275,7 +291,7 @@ fn clumps_stay_clumps_by_every_way() {
                 perplexity: 20.0,
                 ..Settings::default()
             };
-            let found = embed(&features, width, &settings, &mut on).unwrap();
+            let found = embed(&features, width, &settings, Watch::default(), &mut on).unwrap();
             assert!(found.points.iter().flatten().all(|v| v.is_finite()));
             assert!(
                 purity(&found.points, clusters) > 0.99,
@@ -297,7 +313,7 @@ fn the_same_seed_gives_the_same_bits_for_any_number_of_threads() {
             iterations: 60,
             ..Settings::default()
         };
-        let work = || embed(&features, 12, &settings, &mut on).unwrap();
+        let work = || embed(&features, 12, &settings, Watch::default(), &mut on).unwrap();
         pool.build().unwrap().install(work)
     };
     for algorithm in [Algorithm::Exact, Algorithm::BarnesHut { theta: 0.5 }] {
@@ -320,7 +336,7 @@ fn points_that_are_all_the_same_do_no_harm() {
                 initial,
                 ..Settings::default()
             };
-            let found = embed(&[0.5; 80], 2, &settings, &mut on).unwrap();
+            let found = embed(&[0.5; 80], 2, &settings, Watch::default(), &mut on).unwrap();
             assert!(found.points.iter().flatten().all(|v| v.is_finite()));
         }
     }
@@ -334,7 +350,7 @@ fn breaks_off_when_told_to() {
         ..Settings::default()
     };
     let mut steps = 0;
-    let found = embed(&features, 3, &settings, &mut |step| {
+    let found = embed(&features, 3, &settings, Watch::default(), &mut |step| {
         steps = step;
         match step < 7 {
             true => ControlFlow::Continue(()),
@@ -342,6 +358,59 @@ fn breaks_off_when_told_to() {
         }
     });
     assert_eq!((found, steps), (None, 7));
+}
+
+/// Stops at the ask of a number.
+struct Impatient {
+    asks: AtomicUsize,
+    last: usize,
+}
+
+impl Watcher for Impatient {
+    fn show(&self, _: f64) {}
+
+    fn stop(&self) -> bool {
+        self.asks.fetch_add(1, Ordering::Relaxed) >= self.last
+    }
+}
+
+#[test]
+fn the_setup_stops_wherever_it_is() {
+    let (points, width) = (600, 20);
+    let features = clumps(points, width, 3, 7);
+    for algorithm in [Algorithm::Exact, Algorithm::BarnesHut { theta: 0.5 }] {
+        let settings = Settings {
+            perplexity: 20.0,
+            algorithm,
+            ..Settings::default()
+        };
+        let mut steps = 0;
+        let mut set_up = |last: usize| {
+            let impatient = Impatient {
+                asks: AtomicUsize::new(0),
+                last,
+            };
+            let found = embed(
+                &features,
+                width,
+                &settings,
+                Watch::by(&impatient),
+                &mut |_| {
+                    steps += 1;
+                    ControlFlow::Break(())
+                },
+            );
+            assert_eq!(found, None);
+            (impatient.asks.into_inner(), std::mem::take(&mut steps))
+        };
+        let (asks, steps) = set_up(usize::MAX);
+        // Every point's perplexity and the products of every tile are asked for, beside the components.
+        assert!(steps == 1 && asks > points, "{asks} asks");
+        for last in (0..asks).step_by(asks / 50) {
+            let (_, steps) = set_up(last);
+            assert_eq!(steps, 0, "stopped at {last} of {asks}");
+        }
+    }
 }
 
 #[test]

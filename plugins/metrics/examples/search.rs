@@ -1,14 +1,29 @@
 //! Time of the exact searches on features in files, for `tests/bench/neighbours.py` and `tests/bench/instance.py`.
 //!
 //! `cargo run --release -p smallfry-metrics --example search -- neighbours TRAIN TEST WIDTH K OUT`
+//! `cargo run --release -p smallfry-metrics --example search -- streamed TRAIN TEST WIDTH K OUT`
 //! `cargo run --release -p smallfry-metrics --example search -- instances QUERIES POSITIVES WIDTH OUT`
 //!
 //! Files hold little-endian numbers of 32 bits without a header. Prints seconds of the clock and of all
 //! processors, reading the files left out, and the most memory that the process had, in bytes; OUT gets the rows of each test feature's neighbours, or each query's rank.
+//! `streamed` does the same as `neighbours`, but reads training features as they are needed, within its seconds, as a metric does whose
+//! features do not fit into memory.
 
-use std::{env, fs, process::ExitCode, time::Instant};
+use std::{
+    env, fs,
+    io::{Read, Seek, SeekFrom},
+    ops::Range,
+    process::ExitCode,
+    sync::Mutex,
+    time::Instant,
+};
 
-use smallfry::{data::random::Random, metric::Watch, testing::Set};
+use smallfry::{
+    data::random::Random,
+    metric::{FeatureSet, Watch},
+    tensor::{Features, Plain, import},
+    testing::Set,
+};
 use smallfry_metrics::{
     instance_discrimination::ranks,
     nearest::nearest,
@@ -19,7 +34,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["neighbours", train, test, width, k, out] => neighbours(train, test, width, k, out),
+        ["neighbours", train, test, width, k, out] => {
+            read(train, width).and_then(|train| neighbours(&train, test, width, k, out))
+        }
+        ["streamed", train, test, width, k, out] => {
+            Streamed::open(train, width).and_then(|train| neighbours(&train, test, width, k, out))
+        }
         ["instances", queries, positives, width, out] => instances(queries, positives, width, out),
         _ => Err("see the head of the file for the arguments".to_owned()),
     };
@@ -37,17 +57,17 @@ fn main() -> ExitCode {
 }
 
 fn neighbours(
-    train: &str,
+    train: &dyn FeatureSet,
     test: &str,
     width: &str,
     k: &str,
     out: &str,
 ) -> Result<(f64, f64), String> {
     let k = k.parse().map_err(|_| "K is no number".to_owned())?;
-    let (train, test) = (read(train, width)?, read(test, width)?);
+    let test = read(test, width)?;
     let begin = (Instant::now(), processor_seconds());
     let (space, centre) = (Space::Original, Centre::Whole);
-    let train = Represented::new(&train, "training", space, centre, Random::new(&[]))?;
+    let train = Represented::new(train, "training", space, centre, Random::new(&[]))?;
     let found = nearest(&train, &test.values, k, Watch::default())?;
     let seconds = (
         begin.0.elapsed().as_secs_f64(),
@@ -67,6 +87,57 @@ fn instances(queries: &str, positives: &str, width: &str, out: &str) -> Result<(
     );
     write(out, found.iter().map(|rank| rank.nearer))?;
     Ok(seconds)
+}
+
+/// Features that stay in their file.
+struct Streamed {
+    file: Mutex<fs::File>,
+    rows: usize,
+    width: usize,
+}
+
+impl Streamed {
+    fn open(path: &str, width: &str) -> Result<Self, String> {
+        let width = width.parse().map_err(|_| "WIDTH is no number".to_owned())?;
+        let file = fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
+        let about = file
+            .metadata()
+            .map_err(|error| format!("{path}: {error}"))?;
+        Ok(Self {
+            file: Mutex::new(file),
+            rows: about.len() as usize / (4 * width),
+            width,
+        })
+    }
+}
+
+impl FeatureSet for Streamed {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn labels(&self) -> Option<&[u32]> {
+        None
+    }
+
+    fn read(&self, rows: Range<usize>) -> Plain<Features> {
+        let mut bytes = vec![0; 4 * rows.len() * self.width];
+        let mut file = self.file.lock().expect("no reader panics");
+        file.seek(SeekFrom::Start(4 * (rows.start * self.width) as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .expect("the file stays as it is");
+        let words = bytes.as_chunks().0.iter();
+        let values = words.map(|word| f32::from_le_bytes(*word)).collect();
+        import(values, (rows.len(), self.width))
+    }
+
+    fn name(&self, row: usize) -> String {
+        format!("row {row}")
+    }
 }
 
 fn read(path: &str, width: &str) -> Result<Set, String> {

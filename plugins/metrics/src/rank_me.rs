@@ -57,7 +57,7 @@ impl Metric for RankMe {
                 false => gram.add(&judged::finite_rows(set, rows)?),
             }
         }
-        let singular = gram.singular_values();
+        let singular = gram.watched_singular_values(evaluation.watch)?;
         let whole: f64 = singular.iter().map(|value| value * value).sum();
         let directions = |percent: u32| {
             let wanted = f64::from(percent) / 100.0 * whole;

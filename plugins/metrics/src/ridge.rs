@@ -5,9 +5,10 @@
 //! chance in it, so the figure is quick and always the same; a classifier trained by gradient descent ends a little
 //! higher. What it tells is the course of one training, not a number to compare with papers.
 
+use rayon::prelude::*;
 use smallfry::{
     Context, Invalid, Metric,
-    metric::{Evaluation, FeatureSet, Needs, Score},
+    metric::{Evaluation, FeatureSet, Needs, Score, Watch},
     plugin,
     tensor::values,
 };
@@ -55,9 +56,10 @@ impl Metric for RidgeProbe {
         if labels.is_empty() || truth.is_empty() {
             return Err("a set is empty".into());
         }
-        let classifier = Classifier::fit(train, labels, self.strength)?;
+        let classifier = Classifier::fit(train, labels, self.strength, evaluation.watch)?;
         let mut correct = 0;
         for first in (0..test.rows()).step_by(ROWS) {
+            evaluation.watch.go_on()?;
             let rows = first..test.rows().min(first + ROWS);
             let features = test.read(rows.clone());
             let features = finite(&values(&features), "test")?;
@@ -97,26 +99,36 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn fit(train: &dyn FeatureSet, labels: &[u32], strength: f64) -> Result<Self, String> {
+    fn fit(
+        train: &dyn FeatureSet,
+        labels: &[u32],
+        strength: f64,
+        watch: Watch<'_>,
+    ) -> Result<Self, String> {
         let (rows, width) = (train.rows(), train.width());
         let count = rows as f64;
         let classes = labels.iter().max().map_or(0, |&last| last as usize + 1);
         let read = |visit: &mut dyn FnMut(usize, &[f64])| -> Result<(), String> {
             for first in (0..rows).step_by(ROWS) {
+                watch.go_on()?;
                 let features = train.read(first..rows.min(first + ROWS));
                 let features = finite(&values(&features), "training")?;
-                for (i, feature) in features.chunks(width).enumerate() {
-                    visit(first + i, feature);
-                }
+                visit(first, &features);
             }
             Ok(())
         };
         let mut mean = vec![0.0; width];
-        read(&mut |_, feature| add(&mut mean, 1.0 / count, feature))?;
+        read(&mut |_, features| {
+            for feature in features.chunks_exact(width) {
+                add(&mut mean, 1.0 / count, feature);
+            }
+        })?;
         let mut scale = vec![0.0; width];
-        read(&mut |_, feature| {
-            for ((sum, value), mean) in scale.iter_mut().zip(feature).zip(&mean) {
-                *sum += (value - mean).powi(2) / count;
+        read(&mut |_, features| {
+            for feature in features.chunks_exact(width) {
+                for ((sum, value), mean) in scale.iter_mut().zip(feature).zip(&mean) {
+                    *sum += (value - mean).powi(2) / count;
+                }
             }
         })?;
         for (value, mean) in scale.iter_mut().zip(&mean) {
@@ -133,18 +145,23 @@ impl Classifier {
         // XᵀX and, a row a class, YᵀX; the mean of X is 0, so Y needs no centring.
         let mut gram = vec![0.0; width * width];
         let mut weights = vec![0.0; classes * width];
-        let mut centred = vec![0.0; width];
-        read(&mut |row, feature| {
-            centre(&mut centred, feature, &mean, &scale);
-            for (i, sums) in gram.chunks_exact_mut(width).enumerate() {
-                add(&mut sums[..=i], centred[i] / count, &centred[..=i]);
+        let mut centred = vec![0.0; ROWS * width];
+        read(&mut |first, features| {
+            let centred = &mut centred[..features.len()];
+            let rows = centred.chunks_exact_mut(width);
+            rows.zip(features.chunks_exact(width))
+                .for_each(|(centred, feature)| centre(centred, feature, &mean, &scale));
+            // Every sum takes the features in their order, whatever the number of threads.
+            let sums = gram.par_chunks_exact_mut(width).enumerate();
+            sums.for_each(|(i, sums)| {
+                for centred in centred.chunks_exact(width) {
+                    add(&mut sums[..=i], centred[i] / count, &centred[..=i]);
+                }
+            });
+            for (&label, centred) in labels[first..].iter().zip(centred.chunks_exact(width)) {
+                let class = label as usize * width;
+                add(&mut weights[class..][..width], 1.0 / count, centred);
             }
-            let class = labels[row] as usize;
-            add(
-                &mut weights[class * width..][..width],
-                1.0 / count,
-                &centred,
-            );
         })?;
         for i in 0..width {
             gram[i * width + i] += strength;
@@ -288,7 +305,8 @@ mod tests {
         // Values ±1 and ±3 have variance 5; scaled, their mean product with class 1 is (1 + 3) / 4 / √5 = 1/√5, which the
         // strength of 1 halves: score(class 1) = 1/2 + x / 10.
         let train = line(&[-3.0, -1.0, 1.0, 3.0]);
-        let classifier = Classifier::fit(&train, train.labels().unwrap(), 1.0).unwrap();
+        let classifier =
+            Classifier::fit(&train, train.labels().unwrap(), 1.0, Watch::default()).unwrap();
         assert!((classifier.weights[2] - 0.5 / 5f64.sqrt()).abs() < 1e-12);
         assert!((classifier.weights[0] + 0.5 / 5f64.sqrt()).abs() < 1e-12);
         assert_eq!((classifier.weights[1], classifier.weights[3]), (0.0, 0.0));

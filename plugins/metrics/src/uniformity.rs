@@ -9,8 +9,8 @@
 use smallfry::{
     Context, Invalid, Metric,
     data::random::Random,
-    measure::{UnitRows, uniformity},
-    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score},
+    measure::{UnitRows, uniformity, watched_uniformity},
+    metric::{Evaluation, FeatureSet, Judged, Needs, Original, Score, Watch},
     plugin,
 };
 
@@ -59,7 +59,7 @@ impl Metric for Uniformity {
                 return Err("needs at least two images".to_owned());
             }
             evaluation.watch.reached(0.5 * view as f64)?;
-            scores.push(self.all_pairs(set, name, evaluation.seed)?);
+            scores.push(self.all_pairs(set, name, evaluation)?);
             scores.extend(self.estimate(set, name, evaluation.seed)?);
         }
         Ok(scores)
@@ -85,7 +85,13 @@ impl Metric for Uniformity {
 
 impl Uniformity {
     /// The value over all pairs of all images, or of those drawn.
-    fn all_pairs(&self, set: &dyn FeatureSet, name: &str, seed: u64) -> Result<Score, String> {
+    fn all_pairs(
+        &self,
+        set: &dyn FeatureSet,
+        name: &str,
+        evaluation: &Evaluation<'_>,
+    ) -> Result<Score, String> {
+        let (seed, watch) = (evaluation.seed, evaluation.watch);
         let (rows, drawn) = (set.rows(), self.images.min(set.rows()));
         let chosen = judged::draw(rows, drawn, Random::new(&[seed, SUBSETS, 1]));
         let features = judged::unit_rows(set, &chosen)?;
@@ -96,13 +102,15 @@ impl Uniformity {
                 let size = drawn / GROUPS;
                 let order = Random::new(&[seed, SUBSETS, 2]).permutation(drawn);
                 let groups = order.chunks_exact(size.max(1)).take(GROUPS);
-                let values: Vec<f64> = groups.map(|group| of_rows(&features, group)).collect();
-                judged::mean_and_error(&values).1
+                let values: Result<Vec<f64>, String> = groups
+                    .map(|group| of_rows(&features, group, watch))
+                    .collect();
+                judged::mean_and_error(&values?).1
             }
         };
         Ok(Score {
             name: format!("{name} uniformity"),
-            value: uniformity(&features),
+            value: watched_uniformity(&features, watch)?,
             unit: "",
             higher_is_better: false,
             error,
@@ -147,12 +155,12 @@ impl Uniformity {
 }
 
 /// The uniformity of some of `features`.
-fn of_rows(features: &UnitRows, rows: &[u32]) -> f64 {
+fn of_rows(features: &UnitRows, rows: &[u32], watch: Watch<'_>) -> Result<f64, String> {
     let chosen: Vec<f32> = rows
         .iter()
         .flat_map(|&row| features.row(row as usize))
         .copied()
         .collect();
     let unit = UnitRows::new(&chosen, features.width());
-    uniformity(&unit.expect("they are finite already"))
+    watched_uniformity(&unit.expect("they are finite already"), watch)
 }

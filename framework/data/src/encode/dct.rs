@@ -4,7 +4,11 @@
 //! constants of 13 fraction bits; two more bits are kept between the passes. Rows come before columns, since the
 //! rounding between them shows in the file. Coefficients come out eight times as large as they are defined.
 
-use crate::kernel::dispatch_narrow;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::Level;
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 /// Fraction bits of the constants.
 const FRACTION: u32 = 13;
@@ -12,11 +16,8 @@ const FRACTION: u32 = 13;
 /// Fraction bits kept from the rows to the columns.
 const KEPT: u32 = 2;
 
-/// Fraction bits of the reciprocals of quantisation steps. A coefficient is below 2^14 and so its eighth below 2^11:
-/// with up to eight bits of a step, reciprocals of 20 bits, rounded up, give exact quotients.
-const RECIPROCAL: u32 = 20;
-
 /// A block of coefficients or samples, rows first.
+#[cfg(any(test, not(target_arch = "x86_64")))]
 type Words = [[i16; 8]; 8];
 
 /// A constant of the transform with its fraction bits.
@@ -25,30 +26,46 @@ const fn constant(value: f64) -> i32 {
 }
 
 /// Quantisation steps as the transform needs them, in natural order.
+///
+/// A quotient is `(size + half) * reciprocal >> 16`, times `scale >> 16`: a product and a shift in 16-bit numbers. Coefficients
+/// are below 2^14, in eighths, and so are their sums with half a step of up to 255. Reciprocals have 16 bits, rounded up:
+/// that is exact for sums below 2^15.
 pub(super) struct Steps {
     /// Half a step, in the transform's eighths.
-    half: [i32; 64],
-    /// 2^20 over the step, rounded up.
-    reciprocal: [i32; 64],
+    half: [u16; 64],
+    /// 2^16 times a power of 2 that brings it to 2^15 or more, over the step in eighths, rounded up.
+    reciprocal: [u16; 64],
+    /// 2^16 over that power of 2.
+    scale: [u16; 64],
 }
 
 impl Steps {
     /// Steps from 1 to 255.
     pub(super) fn new(table: &[u8; 64]) -> Self {
+        let power = |step: u8| (8 * u32::from(step)).next_power_of_two() / 2;
         Self {
-            half: table.map(|step| 4 * i32::from(step)),
-            reciprocal: table.map(|step| (1i32 << RECIPROCAL) / i32::from(step) + 1),
+            half: table.map(|step| 4 * u16::from(step)),
+            reciprocal: table.map(|step| (power(step) << 16).div_ceil(8 * u32::from(step)) as u16),
+            scale: table.map(|step| ((1 << 16) / power(step)) as u16),
         }
     }
 }
 
-dispatch_narrow! {
-    /// Turns eight rows of samples, `stride` bytes from one to the next, into the quantised coefficients of a row of
-    /// blocks, `[blocks, 8, 8]` in natural order.
-    pub fn forward_row(samples: &[u8], stride: usize, steps: &Steps, coefficients: &mut [i16]) = row;
+/// Turns eight rows of samples, `stride` bytes from one to the next, into the quantised coefficients of a row of
+/// blocks, `[blocks, 8, 8]` in natural order.
+pub(super) fn forward_row(samples: &[u8], stride: usize, steps: &Steps, coefficients: &mut [i16]) {
+    #[cfg(target_arch = "x86_64")]
+    match Level::current() {
+        Level::Portable => x86::sse2(samples, stride, steps, coefficients),
+        // SAFETY: the level is only ever one that the machine was found to have.
+        _ => unsafe { x86::avx2(samples, stride, steps, coefficients) },
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    row(samples, stride, steps, coefficients);
 }
 
-#[inline(always)]
+/// The same in plain numbers: for other machines, and what the vector code is compared with.
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn row(samples: &[u8], stride: usize, steps: &Steps, coefficients: &mut [i16]) {
     for (index, out) in coefficients.as_chunks_mut::<64>().0.iter_mut().enumerate() {
         let mut words = [[0; 8]; 8];
@@ -65,59 +82,25 @@ fn row(samples: &[u8], stride: usize, steps: &Steps, coefficients: &mut [i16]) {
 }
 
 /// The quotients of coefficients and steps, rounded to nearest, halves away from zero.
-#[inline(always)]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn quantize(words: &[i16], steps: &Steps, out: &mut [i16; 64]) {
     let words: &[i16; 64] = words.try_into().expect("a block has 64 coefficients");
     for i in 0..64 {
-        let value = i32::from(words[i]);
-        let eighths = (value.abs() + steps.half[i]) >> 3;
-        let quotient = (eighths * steps.reciprocal[i]) >> RECIPROCAL;
-        out[i] = (if value < 0 { -quotient } else { quotient }) as i16;
+        let size = u32::from(words[i].unsigned_abs() + steps.half[i]);
+        let product = size * u32::from(steps.reciprocal[i]) >> 16;
+        let quotient = (product * u32::from(steps.scale[i]) >> 16) as i16;
+        out[i] = if words[i] < 0 { -quotient } else { quotient };
     }
 }
 
 /// Exchanges rows and columns.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn transposed(words: &Words) -> Words {
-    use std::arch::x86_64::*;
-    let mut out = [[0; 8]; 8];
-    // SAFETY: SSE2 is part of the target; rows have the sixteen bytes that are read and written, aligned or not.
-    unsafe {
-        let rows: [__m128i; 8] = std::array::from_fn(|y| _mm_loadu_si128(words[y].as_ptr().cast()));
-        let mut fours = [_mm_setzero_si128(); 8];
-        for half in 0..2 {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|y| rows[4 * half + y]);
-            let (low, high) = (_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d));
-            fours[4 * half] = _mm_unpacklo_epi32(low, high);
-            fours[4 * half + 1] = _mm_unpackhi_epi32(low, high);
-            let (low, high) = (_mm_unpackhi_epi16(a, b), _mm_unpackhi_epi16(c, d));
-            fours[4 * half + 2] = _mm_unpacklo_epi32(low, high);
-            fours[4 * half + 3] = _mm_unpackhi_epi32(low, high);
-        }
-        for pair in 0..4 {
-            let (upper, lower) = (fours[pair], fours[4 + pair]);
-            let columns = [
-                _mm_unpacklo_epi64(upper, lower),
-                _mm_unpackhi_epi64(upper, lower),
-            ];
-            for (x, column) in columns.into_iter().enumerate() {
-                _mm_storeu_si128(out[2 * pair + x].as_mut_ptr().cast(), column);
-            }
-        }
-    }
-    out
-}
-
-/// Exchanges rows and columns.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn transposed(words: &Words) -> Words {
     std::array::from_fn(|x| std::array::from_fn(|y| words[y][x]))
 }
 
 /// The transform of all columns: the first of the two passes keeps some bits, the `LAST` rounds them away.
-#[inline(always)]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn pass<const LAST: bool>(words: &Words) -> Words {
     let mut out = [[0; 8]; 8];
     for x in 0..8 {
@@ -195,6 +178,28 @@ mod tests {
                     let exact = expected[i] / f64::from(table[i]);
                     assert!((f64::from(*coefficient) - exact).abs() < 0.8, "{exact}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_hold_the_plain_numbers() {
+        let mut random = Random::new(&[2]);
+        for case in 0..400 {
+            let blocks = case % 5;
+            // Few different values, the extremes among them, reach the ends of the 16 bits.
+            let values = [2, 3, 256][case % 3];
+            let samples: Vec<u8> = (0..64 * blocks)
+                .map(|_| (random.below(values) * 255 / (values - 1)) as u8)
+                .collect();
+            let table = std::array::from_fn(|_| 1 + random.below(255) as u8);
+            let steps = Steps::new(&[table, [1; 64]][case / 3 % 2]);
+            let mut expected = vec![0; 64 * blocks];
+            row(&samples, 8 * blocks, &steps, &mut expected);
+            for level in Level::available() {
+                let mut coefficients = vec![0; 64 * blocks];
+                level.with(|| forward_row(&samples, 8 * blocks, &steps, &mut coefficients));
+                assert!(coefficients == expected, "{blocks} blocks, {level:?}");
             }
         }
     }

@@ -4,6 +4,7 @@
 //! zero are visited, by a bit mask in zigzag order.
 
 use super::{header::ZIGZAG, strip::Strip};
+use crate::kernel::dispatch_narrow;
 
 /// A Huffman code as it stands in a file.
 pub(super) struct Code {
@@ -47,7 +48,8 @@ impl Component {
     }
 }
 
-/// The words of both codes of a component, by symbol: the code above eight bits of its length.
+/// The words of both codes of a component, by symbol: the code, with room for the bits behind it, above six bits of the length of
+/// both.
 struct Words {
     constant: [u32; 256],
     others: [u32; 256],
@@ -62,14 +64,16 @@ const SIXTEEN_ZEROS: usize = 0xF0;
 /// The symbol of nothing but zeros to the block's end.
 const END: usize = 0;
 
-/// The canonical code by symbol.
+/// The canonical code by symbol; a symbol's lower four bits say how many bits follow its code.
 const fn words(code: &Code) -> [u32; 256] {
     let mut words = [0; 256];
     let (mut next, mut index, mut length) = (0, 0, 1);
     while length <= 16 {
         let mut left = code.counts[length - 1];
         while left > 0 {
-            words[code.symbols[index] as usize] = next << 8 | length as u32;
+            let symbol = code.symbols[index] as usize;
+            let size = symbol & 15;
+            words[symbol] = next << (size + 6) | (length + size) as u32;
             next += 1;
             index += 1;
             left -= 1;
@@ -98,20 +102,29 @@ static TO_ZIGZAG: [[u64; 256]; 8] = {
     masks
 };
 
+/// Bytes that are collected before zeros are put in behind those of 255.
+const RAW: usize = 8192;
+
+/// The most bytes of a unit, and of the eight that are written at once: six blocks of 64 symbols of at most 27 bits.
+const UNIT: usize = 6 * 64 * 27 / 8 + 8;
+
 /// A scan that is being written.
 pub(super) struct Scan<'a> {
     file: &'a mut Vec<u8>,
     bits: Bits,
     /// The constant of the last block of each component.
     constants: [i16; 3],
+    raw: Box<[u8; RAW]>,
 }
 
-/// Bits that do not fill four bytes yet.
+/// The end of what was collected.
 #[derive(Clone, Copy, Default)]
-struct Bits {
-    /// The bits, the last one lowest; what lies above `count` was written.
+pub(super) struct Bits {
+    /// Whole bytes collected.
+    bytes: usize,
+    /// The bits behind them, the last one lowest; what lies above `count` is in the bytes.
     word: u64,
-    /// How many there are, below 32 between symbols.
+    /// How many there are, below 8 between symbols.
     count: u32,
 }
 
@@ -122,56 +135,81 @@ impl<'a> Scan<'a> {
             file,
             bits: Bits::default(),
             constants: [0; 3],
+            raw: Box::new([0; RAW]),
         }
     }
 
     /// Appends the units of a strip.
     pub(super) fn write(&mut self, strip: &Strip) {
-        let [luma, blue, red] = strip
-            .coefficients
-            .each_ref()
-            .map(|blocks| blocks.as_chunks::<64>().0);
-        let across = strip.luma_blocks;
-        // A copy stays in registers.
-        let mut bits = self.bits;
-        for unit in 0..strip.units {
-            for y in 0..2 {
-                for x in [2 * unit, 2 * unit + 1] {
-                    if y < strip.luma_rows && x < across {
-                        let block = &luma[y * across + x];
-                        bits.block(self.file, block, &mut self.constants[0], &LUMA);
-                    } else {
-                        // Only completes the unit: the constant of the block before, and nothing else.
-                        bits.symbol(self.file, &LUMA.constant, 0, 0, 0);
-                        bits.symbol(self.file, &LUMA.others, END, 0, 0);
-                    }
-                }
-            }
-            bits.block(self.file, &blue[unit], &mut self.constants[1], &CHROMA);
-            bits.block(self.file, &red[unit], &mut self.constants[2], &CHROMA);
+        let mut unit = 0;
+        while unit < strip.units {
+            unit = units(
+                unit,
+                strip,
+                &mut self.constants,
+                &mut self.bits,
+                &mut self.raw,
+            );
+            stuff(&self.raw[..self.bits.bytes], self.file);
+            self.bits.bytes = 0;
         }
-        self.bits = bits;
     }
 
     /// Fills the last byte up with ones and ends the file.
     pub(super) fn finish(mut self) {
-        self.bits.put(self.file, 0x7F, 7);
-        let Bits { word, count } = self.bits;
-        let whole = count / 8;
-        for byte in (0..whole).map(|i| (word >> (count - 8 - 8 * i)) as u8) {
-            push(self.file, byte);
-        }
+        self.bits.put(&mut self.raw, 0x7F, 7);
+        stuff(&self.raw[..self.bits.bytes], self.file);
         self.file.extend([0xFF, 0xD9]);
     }
+}
+
+dispatch_narrow! {
+    /// Appends units of a strip from `first` on until there may be no room for another one; the first that is left.
+    pub fn units(first: usize, strip: &Strip, constants: &mut [i16; 3], bits: &mut Bits, raw: &mut [u8; RAW]) -> usize = write_units;
+}
+
+#[inline(always)]
+fn write_units(
+    first: usize,
+    strip: &Strip,
+    constants: &mut [i16; 3],
+    kept: &mut Bits,
+    raw: &mut [u8; RAW],
+) -> usize {
+    let [luma, blue, red] = strip
+        .coefficients
+        .each_ref()
+        .map(|blocks| blocks.as_chunks::<64>().0);
+    let across = strip.luma_blocks;
+    // A copy stays in registers.
+    let (mut bits, mut unit) = (*kept, first);
+    while unit < strip.units && bits.bytes + UNIT <= RAW {
+        for y in 0..2 {
+            for x in [2 * unit, 2 * unit + 1] {
+                if y < strip.luma_rows && x < across {
+                    bits.block(raw, &luma[y * across + x], &mut constants[0], &LUMA);
+                } else {
+                    // Only completes the unit: the constant of the block before, and nothing else.
+                    bits.symbol(raw, LUMA.constant[0], 0);
+                    bits.symbol(raw, LUMA.others[END], 0);
+                }
+            }
+        }
+        bits.block(raw, &blue[unit], &mut constants[1], &CHROMA);
+        bits.block(raw, &red[unit], &mut constants[2], &CHROMA);
+        unit += 1;
+    }
+    *kept = bits;
+    unit
 }
 
 impl Bits {
     /// Appends a block whose component's last constant was `last`.
     #[inline(always)]
-    fn block(&mut self, file: &mut Vec<u8>, block: &[i16; 64], last: &mut i16, words: &Words) {
+    fn block(&mut self, raw: &mut [u8; RAW], block: &[i16; 64], last: &mut i16, words: &Words) {
         let difference = i32::from(block[0]) - i32::from(*last);
         *last = block[0];
-        self.value(file, &words.constant, 0, difference);
+        self.value(raw, &words.constant, 0, difference);
         let natural = nonzero(block).to_le_bytes();
         let mut mask = 0;
         for (row, &byte) in TO_ZIGZAG.iter().zip(&natural) {
@@ -185,62 +223,61 @@ impl Bits {
             mask &= mask - 1;
             let mut zeros = place - next;
             while zeros > 15 {
-                self.symbol(file, &words.others, SIXTEEN_ZEROS, 0, 0);
+                self.symbol(raw, words.others[SIXTEEN_ZEROS], 0);
                 zeros -= 16;
             }
             let value = i32::from(block[usize::from(ZIGZAG[place as usize])]);
-            self.value(file, &words.others, zeros as usize, value);
+            self.value(raw, &words.others, zeros as usize, value);
             next = place + 1;
         }
         if next < 64 {
-            self.symbol(file, &words.others, END, 0, 0);
+            self.symbol(raw, words.others[END], 0);
         }
     }
 
     /// Appends a value behind `zeros` zeros: the code of both sizes, then as many bits as the value needs, those of a
     /// negative one less 1.
     #[inline(always)]
-    fn value(&mut self, file: &mut Vec<u8>, words: &[u32; 256], zeros: usize, value: i32) {
+    fn value(&mut self, raw: &mut [u8; RAW], words: &[u32; 256], zeros: usize, value: i32) {
         let size = 32 - value.unsigned_abs().leading_zeros();
         let bits = (value + (value >> 31)) as u32 & ((1 << size) - 1);
-        self.symbol(file, words, zeros << 4 | size as usize, bits, size);
+        self.symbol(raw, words[zeros << 4 | size as usize], bits);
     }
 
-    /// Appends the code of a symbol and `size` bits.
+    /// Appends the code of a symbol and the bits behind it.
     #[inline(always)]
-    fn symbol(
-        &mut self,
-        file: &mut Vec<u8>,
-        words: &[u32; 256],
-        symbol: usize,
-        bits: u32,
-        size: u32,
-    ) {
-        let word = words[symbol];
-        self.put(file, word >> 8 << size | bits, (word & 0xFF) + size);
+    fn symbol(&mut self, raw: &mut [u8; RAW], word: u32, bits: u32) {
+        self.put(raw, word >> 6 | bits, word & 63);
     }
 
-    /// Appends at most 32 bits.
+    /// Appends from 1 to 32 bits.
     #[inline(always)]
-    fn put(&mut self, file: &mut Vec<u8>, bits: u32, count: u32) {
+    fn put(&mut self, raw: &mut [u8; RAW], bits: u32, count: u32) {
         self.word = self.word << count | u64::from(bits);
         self.count += count;
-        if self.count >= 32 {
-            self.count -= 32;
-            let four = (self.word >> self.count) as u32;
-            let marks = (!four).wrapping_sub(0x0101_0101) & four & 0x8080_8080;
-            if marks == 0 {
-                file.extend_from_slice(&four.to_be_bytes());
-            } else {
-                four.to_be_bytes()
-                    .into_iter()
-                    .for_each(|byte| push(file, byte));
-            }
-        }
+        // Eight bytes each time, of which the whole ones count: that needs no decision.
+        let aligned = self.word << (64 - self.count);
+        raw[self.bytes..][..8].copy_from_slice(&aligned.to_be_bytes());
+        self.bytes += self.count as usize / 8;
+        self.count %= 8;
     }
 }
 
-/// Appends a byte of data; a zero behind 255 tells it from a marker.
+/// Appends bytes of data; a zero behind 255 tells it from a marker.
+fn stuff(mut raw: &[u8], file: &mut Vec<u8>) {
+    file.reserve(raw.len());
+    while let Some((some, rest)) = raw.split_at_checked(16) {
+        if some.iter().fold(false, |any, &byte| any | (byte == 0xFF)) {
+            some.iter().for_each(|&byte| push(file, byte));
+        } else {
+            file.extend_from_slice(some);
+        }
+        raw = rest;
+    }
+    raw.iter().for_each(|&byte| push(file, byte));
+}
+
+/// Appends a byte of data.
 fn push(file: &mut Vec<u8>, byte: u8) {
     file.push(byte);
     if byte == 0xFF {

@@ -3,7 +3,7 @@
 //! Pixels are taken apart in blocks into one array a channel, which the compiler turns into shuffles, so that the
 //! arithmetic of each operation is a plain loop over lanes.
 
-use super::{dispatch, normalize::Divisor};
+use super::{Level, dispatch, normalize::Divisor};
 
 /// Pixels of a block.
 const BLOCK: usize = 64;
@@ -173,20 +173,29 @@ fn luma_sum_body(pixels: &[u8]) -> u64 {
     total
 }
 
-dispatch! {
-    /// Turns the hue of every pixel by `shift` / 256 of a circle, through eight-bit HSV and back.
-    pub fn shift_hue(pixels: &mut [u8], shift: u8) = shift_hue_body;
+/// Turns the hue of every pixel by `shift` / 256 of a circle, through eight-bit HSV and back.
+pub fn shift_hue(pixels: &mut [u8], shift: u8) {
+    if cfg!(target_arch = "x86_64") && Level::current() == Level::Portable {
+        change(pixels, &ShiftHue::<false>(shift));
+    } else {
+        shift_hue_fused(pixels, shift);
+    }
 }
 
-struct ShiftHue(u8);
+dispatch! {
+    /// The same with fused multiply-adds, each of which is a call where the hardware has none.
+    pub fn shift_hue_fused(pixels: &mut [u8], shift: u8) = shift_hue_body;
+}
 
-impl Change for ShiftHue {
+struct ShiftHue<const FUSED: bool>(u8);
+
+impl<const FUSED: bool> Change for ShiftHue<FUSED> {
     #[inline(always)]
     fn apply(&self, block: &mut Block) {
         for i in 0..BLOCK {
-            let (hue, saturation, value) = hsv(block.r[i], block.g[i], block.b[i]);
+            let (hue, saturation, value) = hsv::<FUSED>(block.r[i], block.g[i], block.b[i]);
             let hue = hue.wrapping_add(self.0);
-            let (r, g, b) = rgb(hue, saturation, value);
+            let (r, g, b) = rgb::<FUSED>(hue, saturation, value);
             block.r[i] = r;
             block.g[i] = g;
             block.b[i] = b;
@@ -196,7 +205,16 @@ impl Change for ShiftHue {
 
 #[inline(always)]
 fn shift_hue_body(pixels: &mut [u8], shift: u8) {
-    change(pixels, &ShiftHue(shift));
+    change(pixels, &ShiftHue::<true>(shift));
+}
+
+/// `x / by`, as a corrected product where that is no call.
+#[inline(always)]
+fn quotient<const FUSED: bool>(x: f32, by: f32) -> f32 {
+    match FUSED {
+        true => Divisor::new(by).divide(x),
+        false => x / by,
+    }
 }
 
 /// Eight-bit hue, saturation and value.
@@ -204,7 +222,7 @@ fn shift_hue_body(pixels: &mut [u8], shift: u8) {
 /// Pillow computes the hue's last steps in double precision; single precision gives the same byte for every colour, as
 /// a test tries.
 #[inline(always)]
-fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
+fn hsv<const FUSED: bool>(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
     let value = r.max(g).max(b);
     let range = value - r.min(g).min(b);
     let (rc, gc, bc) = (value - r, value - g, value - b);
@@ -224,7 +242,7 @@ fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
     } else {
         (base - 1.0) + ratio
     };
-    let turns = Divisor::new(6.0).divide(sixths);
+    let turns = quotient::<FUSED>(sixths, 6.0);
     let turns = if turns < 0.0 { turns + 1.0 } else { turns };
     // SAFETY: both are numbers from 0 to 255.
     let (hue, saturation) = unsafe {
@@ -238,16 +256,15 @@ fn hsv(r: u8, g: u8, b: u8) -> (u8, u8, u8) {
 
 /// The colour of eight-bit hue, saturation and value.
 #[inline(always)]
-fn rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
-    let full = Divisor::new(255.0);
-    let sixths = full.divide((u32::from(hue) * 6) as f32);
+fn rgb<const FUSED: bool>(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
+    let sixths = quotient::<FUSED>((u32::from(hue) * 6) as f32, 255.0);
     // SAFETY: from 0 to 6.
     let sector = unsafe { sixths.to_int_unchecked::<i32>() };
     let fraction = sixths - sector as f32;
     // A division by 255 rounded to the nearest, which is never half-way between two bytes.
     let product = u16::from(value) * u16::from(255 - saturation) + 128;
     let p = ((product + (product >> 8)) >> 8) as u8;
-    let saturation = full.divide(f32::from(saturation));
+    let saturation = quotient::<FUSED>(f32::from(saturation), 255.0);
     // The rising edge in even sectors, the falling one in odd: only one of the two is in the pixel.
     let part = if sector % 2 == 0 {
         saturation * (1.0 - fraction)
@@ -255,11 +272,18 @@ fn rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
         saturation * fraction
     };
     let value_and_half = f32::from(value) + 0.5;
-    let fall = |from: f32| (-f32::from(value)).mul_add(part, from);
-    // SAFETY: from 0.5 to 255.5.
-    let rounded = unsafe { fall(value_and_half).to_int_unchecked::<i32>() };
-    // The single rounding above can reach the next whole number, but it keeps the sign of what is left.
-    let edge = (rounded - i32::from(fall(value_and_half - rounded as f32) < 0.0)) as u8;
+    let edge = if FUSED {
+        let fall = |from: f32| (-f32::from(value)).mul_add(part, from);
+        // SAFETY: from 0.5 to 255.5.
+        let rounded = unsafe { fall(value_and_half).to_int_unchecked::<i32>() };
+        // The single rounding above can reach the next whole number, but it keeps the sign of what is left.
+        (rounded - i32::from(fall(value_and_half - rounded as f32) < 0.0)) as u8
+    } else {
+        // Nothing is rounded before the last step.
+        let fall = f64::from(value_and_half) - f64::from(value) * f64::from(part);
+        // SAFETY: from 0.5 to 255.5.
+        unsafe { fall.to_int_unchecked::<i32>() as u8 }
+    };
     match sector {
         0 | 6 => (value, edge, p),
         1 => (edge, value, p),

@@ -16,7 +16,7 @@ pub mod resample;
 pub enum Level {
     /// What every machine of the build's target has.
     Portable,
-    /// AVX2 with FMA.
+    /// AVX2 with FMA and the bit instructions that came with it.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -62,7 +62,11 @@ impl Level {
 fn detected() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt");
         let avx512 = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
@@ -109,13 +113,13 @@ pub(crate) use dispatch;
 /// Does the same with AVX2 at most, for kernels that come in short bursts between other work: there the wider
 /// registers cost more than they gain.
 macro_rules! dispatch_narrow {
-    ($(#[$attribute:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path;) => {
+    ($(#[$attribute:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path;) => {
         $(#[$attribute])*
-        pub fn $name($($argument: $type),*) {
+        pub fn $name($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
-                fn avx2($($argument: $type),*) {
+                #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt")]
+                fn avx2($($argument: $type),*) $(-> $result)? {
                     $body($($argument),*)
                 }
                 if $crate::kernel::Level::current() >= $crate::kernel::Level::Avx2 {

@@ -8,6 +8,7 @@ const buttons = [...document.querySelectorAll("button[data-class]")];
 const boxes = [...document.querySelectorAll("input[data-view]")];
 const samples = data.names.length;
 const style = getComputedStyle(document.documentElement);
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let alone = null;
 let hovered = null;
@@ -49,6 +50,8 @@ function draw() {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
   const ink = style.getPropertyValue("--ink");
+  const colours = dark.matches ? data.dark : data.light;
+  const colour = (s) => colours[data.labels[s]] || colours[colours.length - 1];
   const size = Math.max(2.5, Math.min(9, 3 + Math.log2(view.scale)));
   // Faint ones first, so that those of the chosen class lie on top.
   for (const strong of [false, true]) {
@@ -62,10 +65,10 @@ function draw() {
         pen.beginPath();
         pen.arc(x, y, size, 0, 2 * Math.PI);
         if (v === 0) {
-          pen.fillStyle = data.colours[data.labels[s]] || data.colour;
+          pen.fillStyle = colour(s);
           pen.fill();
         } else {
-          pen.strokeStyle = data.colours[data.labels[s]] || data.colour;
+          pen.strokeStyle = colour(s);
           pen.lineWidth = 1.5;
           pen.stroke();
         }
@@ -227,6 +230,7 @@ canvas.addEventListener("keydown", (event) => {
   redraw();
 });
 for (const button of buttons) button.addEventListener("click", () => isolate(Number(button.dataset.class)));
+dark.addEventListener("change", redraw);
 for (const box of boxes) box.addEventListener("change", redraw);
 document.getElementById("reset").addEventListener("click", reset);
 new ResizeObserver(() => {

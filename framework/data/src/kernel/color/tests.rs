@@ -97,11 +97,16 @@ fn literal_rgb(hue: u8, saturation: u8, value: u8) -> (u8, u8, u8) {
 
 #[test]
 fn every_colour_converts_as_by_the_literal_formulas() {
+    every_colour_converts::<true>();
+    every_colour_converts::<false>();
+}
+
+fn every_colour_converts<const FUSED: bool>() {
     for a in 0..=255 {
         for b in 0..=255 {
             for c in 0..=255 {
-                assert_eq!(hsv(a, b, c), literal_hsv(a, b, c), "{a} {b} {c}");
-                assert_eq!(rgb(a, b, c), literal_rgb(a, b, c), "{a} {b} {c}");
+                assert_eq!(hsv::<FUSED>(a, b, c), literal_hsv(a, b, c), "{a} {b} {c}");
+                assert_eq!(rgb::<FUSED>(a, b, c), literal_rgb(a, b, c), "{a} {b} {c}");
             }
         }
     }
@@ -109,10 +114,10 @@ fn every_colour_converts_as_by_the_literal_formulas() {
 
 #[test]
 fn pure_colours_turn_as_on_the_wheel() {
-    assert_eq!(hsv(255, 0, 0), (0, 255, 255));
-    assert_eq!(hsv(0, 255, 0), (85, 255, 255));
-    assert_eq!(hsv(0, 0, 255), (170, 255, 255));
-    assert_eq!(hsv(9, 9, 9), (0, 0, 9));
-    assert_eq!(rgb(85, 255, 200), (0, 200, 0));
-    assert_eq!(rgb(200, 0, 77), (77, 77, 77));
+    assert_eq!(hsv::<true>(255, 0, 0), (0, 255, 255));
+    assert_eq!(hsv::<true>(0, 255, 0), (85, 255, 255));
+    assert_eq!(hsv::<true>(0, 0, 255), (170, 255, 255));
+    assert_eq!(hsv::<true>(9, 9, 9), (0, 0, 9));
+    assert_eq!(rgb::<true>(85, 255, 200), (0, 200, 0));
+    assert_eq!(rgb::<true>(200, 0, 77), (77, 77, 77));
 }
