@@ -3,11 +3,13 @@
 //! A file holds the tensors of every encoder under its reference name behind the encoder's own
 //! (`encoder_q.conv_stem.weight`), the learner's buffers (`queue`, `queue_ptr`), the optimiser's state
 //! (`optimizer.momentum.encoder_q.conv_stem.weight`) and, as metadata, where the run stood. It holds no time and no
-//! fact about the machine, and its order is fixed, so equal states are equal bytes.
+//! fact about the machine, and its order is fixed, so equal states are equal bytes. A checksum tells
+//! damage of a single bit.
 
 mod atomic;
 pub mod cadence;
 mod fill;
+pub mod held;
 pub mod layout;
 mod origin;
 mod read;
@@ -87,6 +89,11 @@ impl Tensor {
 }
 
 impl Checkpoint {
+    /// Whether it says that it is one of this program.
+    fn own(&self) -> bool {
+        self.metadata.get("format").map(String::as_str) == Some(FORMAT)
+    }
+
     /// A number from the metadata.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.metadata.get(key)?.parse().ok()

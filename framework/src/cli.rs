@@ -143,7 +143,8 @@ enum Verb {
         /// Folder that the crate's folder is made in; the current one if left out
         #[arg(long, value_name = "DIR")]
         folder: Option<PathBuf>,
-        /// Folder of smallfry's sources; that which this program was built from if left out
+        /// Folder of smallfry's sources; that which this program was built from if left out, or its version if that was a
+        /// registry's package
         #[arg(long, value_name = "DIR")]
         sources: Option<PathBuf>,
     },

@@ -25,6 +25,41 @@ pub struct Excerpt {
     pub line: String,
 }
 
+/// The most characters of a line that are shown, and how many of them before what is underlined.
+const SHOWN: usize = 160;
+const BEFORE: usize = 60;
+
+impl Excerpt {
+    /// The part of the line that is shown, and column and length of what is underlined in it. Lines without end, and
+    /// characters that do something to a terminal, are in files that are no text for people.
+    fn window(&self) -> (String, usize, usize) {
+        let Place { column, length, .. } = self.place;
+        let letters = self.line.chars().count();
+        let (start, end) = match letters > SHOWN {
+            true => {
+                let start = (column - 1).saturating_sub(BEFORE).min(letters - SHOWN);
+                (start, start + SHOWN)
+            }
+            false => (0, letters),
+        };
+        let shown = |c: char| match c.is_control() && c != '\t' {
+            true => char::REPLACEMENT_CHARACTER,
+            false => c,
+        };
+        let part = self.line.chars().skip(start).take(end - start).map(shown);
+        let cut = |cut: bool| if cut { "…" } else { "" };
+        let line = [
+            cut(start > 0),
+            &part.collect::<String>(),
+            cut(end < letters),
+        ]
+        .concat();
+        let column = column - start + usize::from(start > 0);
+        let room = (end + 1).saturating_sub(self.place.column - 1);
+        (line, column, length.min(room))
+    }
+}
+
 /// A mistake of the user in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -78,15 +113,17 @@ impl fmt::Display for Diagnostic {
                 write!(f, "\n --> {}", self.path)?;
                 1
             }
-            Some(Excerpt { place, line }) => {
+            Some(excerpt) => {
+                let place = &excerpt.place;
                 let gutter = place.line.to_string().len();
+                let (line, column, length) = excerpt.window();
                 // A tab stays a tab under the line too, or the carets would not stand below what they mean.
                 let indent: String = line
                     .chars()
-                    .take(place.column - 1)
+                    .take(column - 1)
                     .map(|c| if c == '\t' { '\t' } else { ' ' })
                     .collect();
-                let carets = "^".repeat(place.length.max(1));
+                let carets = "^".repeat(length.max(1));
                 write!(
                     f,
                     "\n{:gutter$}--> {}:{}:{}",
@@ -133,6 +170,34 @@ mod tests {
             diagnostic.to_string(),
             "no objective is named `MoCO`\n  --> a.ron:12:3\n   |\n12 | \té MoCO\n   | \t ^^^^\n   = help: did you mean `MoCo`?"
         );
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_terminals_left_alone() {
+        let shown = |line: String, column: usize, length: usize| {
+            let place = Place {
+                line: 1,
+                column,
+                length,
+            };
+            let mut diagnostic = Diagnostic::whole("a.ron", "wrong");
+            diagnostic.excerpt = Some(Box::new(Excerpt { place, line }));
+            let text = diagnostic.to_string();
+            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            (lines[3].clone(), lines[4].clone())
+        };
+        let a = |count: usize| "a".repeat(count);
+        let (line, carets) = shown(a(300) + "bcd" + &a(300), 301, 3);
+        assert_eq!(line, format!("1 | …{}bcd{}…", a(60), a(97)));
+        assert_eq!(carets, format!("  | {}^^^", " ".repeat(61)));
+        let (line, carets) = shown(a(300) + "bcd", 301, 3);
+        assert_eq!(line, format!("1 | …{}bcd", a(157)));
+        assert_eq!(carets, format!("  | {}^^^", " ".repeat(158)));
+        let (line, carets) = shown("b".repeat(500), 1, 500);
+        assert_eq!(line, format!("1 | {}…", "b".repeat(160)));
+        assert_eq!(carets, format!("  | {}", "^".repeat(161)));
+        let (line, _) = shown("a\x1b[31m\tb".to_owned(), 1, 1);
+        assert_eq!(line, "1 | a\u{fffd}[31m\tb");
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub(crate) fn report(
     steps: usize,
 ) -> Result<Report, Failure> {
     let prepared = prepare::stages(plan, opened)?;
+    // Nothing is trained here but on random weights.
+    opened.files.clear();
+    prepared.iter().for_each(Prepared::release);
     let mut doctor = Doctor::default();
     let mut room = cost::Room::at(&plan.output);
     for (facts, stage) in stages.iter_mut().zip(&prepared) {

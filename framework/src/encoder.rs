@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use smallfry_nn::Parameters;
+use smallfry_nn::{Parameters, network::Spec};
 
 use crate::tensor::{Features, Plain, Traced};
 
@@ -55,6 +55,12 @@ pub trait Encoder {
 
     /// Weights, gradients and statistics under their reference names; not to be held across a pass.
     fn parameters(&self) -> MutexGuard<'_, Parameters>;
+
+    /// The entries of [`parameters`](Self::parameters), for whoever wants no content: that of a large network takes time
+    /// to draw and memory to hold, and may be replaced at once.
+    fn specs(&self) -> Vec<Spec> {
+        self.parameters().specs().to_vec()
+    }
 
     /// The encoder as a function of its images, for objectives that change those, as an attack on views does. None where
     /// it gives no gradient of images.

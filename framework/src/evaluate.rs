@@ -9,18 +9,14 @@ pub mod features;
 mod original;
 pub(crate) mod pass;
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use smallfry_data::Dataset;
-use smallfry_nn::Parameters;
 
 use crate::{
     Encoder, Metric,
     backbone::{Head, Preprocessing},
-    checkpoint::{self, Checkpoint, Weights},
+    checkpoint::{self, Checkpoint, Weights, held::Held},
     failure::Failure,
     metric::{Evaluation, FeatureSet, Judged, Score, Watch, Watcher},
     plan::{Evaluate, Subject},
@@ -41,15 +37,17 @@ pub enum Given {
         /// What to call them.
         origin: String,
         /// The tensors.
-        checkpoint: Checkpoint,
+        checkpoint: Arc<Checkpoint>,
     },
 }
 
 /// Where the weights of an evaluation come from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Source {
-    /// They are known already.
-    Given(Given),
+    /// The backbone's own initialisation from this seed.
+    Seed(u64),
+    /// A file.
+    File(Held),
     /// What the training stage of this index starts from.
     Start(usize),
     /// The last checkpoint of the training stage of this index.
@@ -95,19 +93,6 @@ pub fn encoder(subject: &Subject, given: &Given) -> Result<(Box<dyn Encoder>, St
             Ok((encoder, text))
         }
     }
-}
-
-/// Reads the weights in the file at `path` and makes sure that they are those of the subject's backbone.
-///
-/// # Errors
-/// The file is missing, damaged, foreign or of another network.
-pub fn preflight(subject: &Subject, path: &Path) -> Result<Given, Failure> {
-    let (origin, checkpoint) = (path.display().to_string(), checkpoint::read(path)?);
-    // The tensors alone: the encoder itself is made when its turn comes.
-    let mut parameters = Parameters::new(subject.backbone.tensors());
-    let wanted = subject.encoder.as_deref();
-    checkpoint::take_backbone(&checkpoint, &origin, wanted, &mut parameters)?;
-    Ok(Given::State { origin, checkpoint })
 }
 
 /// Makes sure that the sizes of `stage` make sense.

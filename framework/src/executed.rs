@@ -4,13 +4,13 @@
 //! backward and adds to the gradients of the parameters. An executor remembers one pass; where an objective makes
 //! several before it goes backward, each has an executor of its own, which is free again once its closure is gone.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use dfdx::tensor::{OwnedTape, PutTape, Tape};
 use smallfry_nn::{
     Executor, Images, Mode, Network, Parameters,
     init::Init,
-    network::{Activation, Block, Linear, Norm, RowNorm},
+    network::{Activation, Block, Linear, Norm, RowNorm, Spec},
 };
 
 use crate::{
@@ -84,6 +84,9 @@ pub struct Executed {
     /// The first also runs the passes that keep nothing.
     executors: Vec<Arc<Mutex<Executor>>>,
     parameters: Arc<Mutex<Parameters>>,
+    seed: u64,
+    /// Whether the parameters are drawn from the seed, which waits for the first who asks for them.
+    drawn: Once,
 }
 
 impl Executed {
@@ -95,10 +98,19 @@ impl Executed {
     /// The whole network `network`, its parameters drawn from `seed`.
     pub fn of(network: Network, seed: u64) -> Self {
         Self {
-            parameters: Arc::new(Mutex::new(Parameters::initialised(&network, seed))),
+            parameters: Arc::new(Mutex::new(Parameters::new(network.tensors()))),
             executors: vec![Arc::new(Mutex::new(Executor::new(network.clone())))],
             network,
+            seed,
+            drawn: Once::new(),
         }
+    }
+
+    /// The parameters, drawn.
+    fn drawn(&self) -> &Arc<Mutex<Parameters>> {
+        self.drawn
+            .call_once(|| lock(&self.parameters).initialise(self.seed));
+        &self.parameters
     }
 
     /// An executor whose pass nobody awaits: the closure of a pass holds its executor.
@@ -125,12 +137,7 @@ impl Executed {
         mode: Mode,
     ) -> Plain<Features> {
         let mut features = vec![0.0; images.batch * self.width()];
-        lock(executor).forward(
-            &mut lock(&self.parameters),
-            view(images),
-            mode,
-            &mut features,
-        );
+        lock(executor).forward(&mut lock(self.drawn()), view(images), mode, &mut features);
         import(features, (images.batch, self.width()))
     }
 }
@@ -164,7 +171,11 @@ impl Encoder for Executed {
     }
 
     fn parameters(&self) -> MutexGuard<'_, Parameters> {
-        lock(&self.parameters)
+        lock(self.drawn())
+    }
+
+    fn specs(&self) -> Vec<Spec> {
+        self.network.tensors()
     }
 
     fn of_images(&mut self) -> Option<&mut dyn OfImages> {

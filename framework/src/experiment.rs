@@ -2,7 +2,7 @@
 //!
 //! A file holds one stage, such as `Pretrain(..)` or `Evaluate(..)`, or `Experiment(name: .., seed: .., stages: [..])`. The text
 //! is split into its parts first and every part read for itself; serde alone would stop at the first mistake. A new
-//! kind of stage is a file beside [`pretrain`] and an arm in `stage`.
+//! kind of stage is a file beside `pretrain` and an arm in `stage`.
 
 mod base;
 mod evaluate;
@@ -142,7 +142,7 @@ fn experiment(reader: &mut Reader, default_name: &str) -> Option<Plan> {
         }
     };
     let name = fields.name(default_name);
-    let place = place(&mut fields);
+    let place = place(&mut fields, "Experiment");
     let stages = match fields.field("stages") {
         Some(field) => {
             let items = fields.items(&field, "stages");
@@ -172,7 +172,7 @@ fn single(
     default_name: &str,
 ) -> Option<Plan> {
     let mut fields = Fields::open(reader, value, kind);
-    let place = place(&mut fields);
+    let place = place(&mut fields, kind);
     drop(fields);
     let mut stages = Stages::new(reader, std::slice::from_ref(&value.range));
     stages.alone = true;
@@ -188,9 +188,19 @@ struct Place {
     output: Option<PathBuf>,
 }
 
-fn place(fields: &mut Fields<'_>) -> Place {
+/// Whether the field `folder` of a file that holds `word` says where relative paths start. That of static views says where
+/// they are written.
+fn folder_is_start(word: &str) -> bool {
+    word != "Views"
+}
+
+fn place(fields: &mut Fields<'_>, word: &str) -> Place {
     let seed = fields.optional("seed", "1").unwrap_or(0);
-    let folder = folder(fields);
+    let given = match folder_is_start(word) {
+        true => fields.optional::<PathBuf>("folder", "\"../data\""),
+        false => None,
+    };
+    let folder = folder(fields, given);
     base::left_over(fields);
     let output = fields.field("output").map(|field| field.value);
     let given = fields.optional::<PathBuf>("output", "\"runs\"");
@@ -205,8 +215,7 @@ fn place(fields: &mut Fields<'_>) -> Place {
 }
 
 /// The folder that relative paths start from, made absolute.
-fn folder(fields: &mut Fields<'_>) -> PathBuf {
-    let given = fields.optional::<PathBuf>("folder", "\"../data\"");
+fn folder(fields: &mut Fields<'_>, given: Option<PathBuf>) -> PathBuf {
     if let Some(given) = &given {
         fields.reader.folder = fields.reader.folder.join(given);
     }

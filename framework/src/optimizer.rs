@@ -1,11 +1,14 @@
 //! Optimisers: how gradients change weights, and which weights decay.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use smallfry_nn::{Parameters, network::Role};
 
-use crate::registry::{Invalid, kind};
+use crate::{
+    registry::{Invalid, kind},
+    source::nearest,
+};
 
 /// A rule of descent with its constants.
 pub trait Optimizer: Send + Sync {
@@ -134,11 +137,46 @@ impl Shares {
             None => Ok(()),
             Some(part) => Err(
                 Invalid::new(field, format!("no trained tensor is named `{part}`"))
-                    .help("give whole parts of a dotted name, such as `pos_embed` or `blocks.0`"),
+                    .help(remedy(part, parameters)),
             ),
         }
     }
 }
+
+/// What may have been meant by `part`, which is no part of the name of a trained tensor.
+fn remedy(part: &str, parameters: &Parameters) -> String {
+    let trained = || {
+        let specs = parameters.specs().iter();
+        specs
+            .filter(|spec| spec.role == Role::Weight)
+            .map(|spec| spec.name.as_str())
+    };
+    let mut names = BTreeSet::new();
+    for name in trained() {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
+        for start in starts {
+            let rest = &name[start..];
+            let ends = rest.match_indices('.').map(|(at, _)| at);
+            names.extend(ends.chain([rest.len()]).map(|end| &rest[..end]));
+        }
+    }
+    match nearest(part, &Vec::from_iter(names)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let first = |name: &'_ str| name.split('.').next().unwrap_or_default().to_owned();
+            let mut starts: Vec<_> = trained().map(first).collect();
+            starts.dedup();
+            starts.truncate(STARTS);
+            format!(
+                "give whole parts of a dotted name, such as `blocks.0`; names here start with `{}`",
+                starts.join("`, `")
+            )
+        }
+    }
+}
+
+/// First parts of names that a message shows.
+const STARTS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -198,5 +236,17 @@ mod tests {
         let refusal = check("patch").expect_err("it is frozen");
         assert_eq!(refusal.field(), "no_decay");
         assert!(refusal.reason().contains("`patch`"));
+        for (wrong, help) in [
+            ("posembed", "did you mean `pos_embed`?"),
+            ("conv.wieght", "did you mean `conv.weight`?"),
+            ("fc.1", "did you mean `fc.0`?"),
+            (
+                "patch",
+                "names here start with `pos_embed`, `conv`, `bn`, `fc`",
+            ),
+        ] {
+            let said = remedy(wrong, &parameters());
+            assert!(said.contains(help), "{wrong}: {said}");
+        }
     }
 }

@@ -15,7 +15,10 @@ use smallfry_nn::{Parameters, network::Spec};
 
 use crate::{
     Backbone, DataSet, Head, augmentation,
-    checkpoint::{self, Weights},
+    checkpoint::{
+        self, Weights,
+        held::{Shelf, TENSORS},
+    },
     diagnostic::Diagnostic,
     evaluate,
     failure::Failure,
@@ -44,8 +47,13 @@ pub struct Facts {
     pub lines: Vec<(&'static str, String)>,
 }
 
-/// Opened data sets by the resolved parameters of their plugins.
-pub(crate) type Opened = BTreeMap<String, Arc<dyn Dataset>>;
+/// What was opened, which may have taken long.
+pub(crate) struct Opened {
+    /// Data sets by the resolved parameters of their plugins.
+    pub sets: BTreeMap<String, Arc<dyn Dataset>>,
+    /// Files of weights.
+    pub files: Shelf,
+}
 
 /// Checks every stage of `plan`.
 ///
@@ -55,12 +63,13 @@ pub fn check(plan: &Plan) -> Result<Vec<Facts>, Vec<Diagnostic>> {
     examine(plan).map(|(facts, _)| facts)
 }
 
-/// As [`check`]; also hands over the data sets, which may take long to open.
+/// As [`check`]; also hands over what was opened.
 pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnostic>> {
     let mut check = Check {
         seed: plan.seed,
         root: plan.output.join(&plan.name),
         sets: BTreeMap::new(),
+        files: Shelf::default(),
         trained: BTreeMap::new(),
         errors: Vec::new(),
     };
@@ -75,7 +84,7 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
             Stage::Map(stage) => check.map(stage),
         })
         .collect();
-    let sources = sources::check(plan, |stage| {
+    let sources = sources::check(plan, &check.files, |stage| {
         let data = check.sets.get(&stage.data.resolved)?.as_ref()?;
         Some(data.len())
     });
@@ -90,11 +99,13 @@ pub(crate) fn examine(plan: &Plan) -> Result<(Vec<Facts>, Opened), Vec<Diagnosti
     }
     match check.errors.is_empty() {
         true => {
-            let opened = check.sets.into_iter();
-            Ok((
-                facts,
-                opened.filter_map(|(key, set)| Some((key, set?))).collect(),
-            ))
+            let sets = check.sets.into_iter();
+            let sets = sets.filter_map(|(key, set)| Some((key, set?)));
+            let opened = Opened {
+                sets: sets.collect(),
+                files: check.files,
+            };
+            Ok((facts, opened))
         }
         false => Err(check.errors),
     }
@@ -106,6 +117,8 @@ struct Check {
     root: PathBuf,
     /// Opened sets by their parameters; none where opening failed.
     sets: BTreeMap<String, Option<Arc<dyn Dataset>>>,
+    /// Files of weights that were read.
+    files: Shelf,
     /// The backbones that stages before train, by the stages' names.
     trained: BTreeMap<String, Vec<Spec>>,
     errors: Vec<Diagnostic>,
@@ -225,6 +238,9 @@ impl Check {
                 }
             }
         }
+        if let Some(setup) = &ready {
+            self.optimizer(stage, setup);
+        }
         let initial = self.initial(stage, ready.as_ref());
         self.health(stage, data.as_deref());
         let mut views = describe_views(&sizes);
@@ -271,6 +287,23 @@ impl Check {
         }
     }
 
+    /// Checks that the optimiser of `stage` fits what it will train.
+    fn optimizer(&mut self, stage: &Pretrain, setup: &Setup) {
+        let learner = match stage.objective.start(setup, &*stage.backbone.plugin) {
+            Ok(learner) => learner,
+            Err(invalid) => return self.errors.push(stage.objective.diagnose(&invalid)),
+        };
+        for (name, encoder) in learner.encoders() {
+            if learner.trained().contains(&name) {
+                let checked = stage.optimizer.check(&Parameters::new(encoder.specs()));
+                let refused = checked
+                    .err()
+                    .map(|invalid| stage.optimizer.diagnose(&invalid));
+                self.errors.extend(refused);
+            }
+        }
+    }
+
     /// Opens the sets that the health of `stage` is measured on.
     fn health(&mut self, stage: &Pretrain, data: Option<&dyn Dataset>) {
         let Some(health) = &stage.health else {
@@ -307,7 +340,9 @@ impl Check {
                     .help("train the same backbone in both stages")),
                     _ => Ok(vec![format!("last checkpoint of stage `{name}`")]),
                 },
-                (Origin::File(path), Some(setup)) => initial::examine(*extent, path, stage, setup),
+                (Origin::File(path), Some(setup)) => {
+                    initial::examine(*extent, path, stage, setup, &self.files)
+                }
                 (Origin::File(path), None) => {
                     initial::read(path, *extent).map(|_| vec![path.display().to_string()])
                 }
@@ -335,15 +370,19 @@ impl Check {
             Weights::File(path) => {
                 let mut parameters = Parameters::new(subject.backbone.tensors());
                 let wanted = subject.encoder.as_deref();
-                match checkpoint::load_backbone(path, wanted, &mut parameters) {
+                let origin = path.display().to_string();
+                let loaded = self.files.read(path, TENSORS).and_then(|checkpoint| {
+                    checkpoint::take_backbone(&checkpoint, &origin, wanted, &mut parameters)
+                });
+                match loaded {
                     Ok(loaded) => {
-                        let text = format!("{}: {}", path.display(), loaded.summary());
+                        let text = format!("{origin}: {}", loaded.summary());
                         remark = loaded.remark;
                         text
                     }
                     Err(failure) => {
                         self.error(&subject.site, "weights", failure.message, failure.help);
-                        path.display().to_string()
+                        origin
                     }
                 }
             }

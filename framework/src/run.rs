@@ -10,7 +10,7 @@ pub mod prepare;
 pub mod receipt;
 pub mod replay;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use crate::{
     change::Changed,
@@ -65,7 +65,9 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     let stages = prepare::all(plan)?;
     let interrupt = Interrupt::of_process()
         .map_err(|error| Failure::fault(format!("cannot listen for Ctrl-C: {error}")))?;
-    let (folder, resume) = RunFolder::open(&plan.output.join(&plan.name), options.existing)?;
+    let mut display = Display::new(options.progress);
+    let root = plan.output.join(&plan.name);
+    let (folder, resume) = RunFolder::open(&root, options.existing, |text| display.note(text))?;
     let changes = match resume {
         true => changed(&stages, &folder, &options.allow)?,
         false => Vec::new(),
@@ -79,8 +81,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     receipt.changes.extend(changes);
     folder.write("experiment.ron", &options.experiment)?;
     folder.write("resolved.ron", &plan.resolved)?;
-    let mut display = Display::new(options.progress);
-    let (mut notes, mut worked) = (Vec::new(), false);
+    let (mut notes, mut worked, mut lent) = (Vec::new(), false, None);
     for stage in &stages {
         let fingerprint = stage.fingerprint();
         receipt.stage(stage.name(), fingerprint);
@@ -88,6 +89,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
         let hash = fingerprint::hash(fingerprint);
         if done(&results, stage, &hash, &folder, &options.allow)? {
             display.note(&format!("stage `{}` is done already", stage.name()));
+            stage.release();
             continue;
         }
         worked = true;
@@ -99,7 +101,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
             notes: &mut notes,
             allow: &options.allow,
         };
-        let outcome = work(stage, &stages, &mut workplace)?;
+        let outcome = work(stage, &stages, &mut lent, &mut workplace)?;
         notes.extend(unreadable(stage.name(), &outcome));
         results.insert(StageResult {
             stage: stage.name().to_owned(),
@@ -198,10 +200,20 @@ fn done(
 fn work(
     stage: &Prepared,
     stages: &[Prepared],
+    lent: &mut Option<Lent>,
     workplace: &mut Workplace,
 ) -> Result<StageOutcome, Failure> {
+    let mut given = |source: &Source, workplace: &Workplace| {
+        let given = match lent.take() {
+            Some(last) if last.is(source) => last.given,
+            _ => given(source, stages, workplace.folder)?,
+        };
+        *lent = Lent::of(source, &given);
+        Ok::<_, Failure>(given)
+    };
     match stage {
         Prepared::Pretrain { training, data, .. } => {
+            *lent = None;
             preview::write(training, data, workplace)?;
             training.run(data, workplace)
         }
@@ -212,17 +224,44 @@ fn work(
             source,
             ..
         } => {
-            let given = given(source, stages, workplace.folder)?;
+            let given = given(source, workplace)?;
             evaluate::evaluate(stage, *seed, &given, sets, workplace)
         }
         Prepared::Views(stage) => stage.run(workplace).map(StageOutcome::Views),
         Prepared::Probe(stage) => {
-            let given = given(&stage.source, stages, workplace.folder)?;
+            let given = given(&stage.source, workplace)?;
             stage.run(&given, workplace).map(StageOutcome::Probe)
         }
         Prepared::Map(stage) => {
-            let given = given(&stage.source, stages, workplace.folder)?;
+            let given = given(&stage.source, workplace)?;
             stage.run(&given, workplace).map(StageOutcome::Map)
+        }
+    }
+}
+
+/// The weights of an earlier stage, for the next stage to judge them as well.
+struct Lent {
+    /// The stage, and whether they are those of its end.
+    of: (usize, bool),
+    given: Given,
+}
+
+impl Lent {
+    fn of(source: &Source, given: &Given) -> Option<Self> {
+        let of = match source {
+            Source::Seed(_) | Source::File(_) => return None,
+            Source::Start(index) => (*index, false),
+            Source::End(index) => (*index, true),
+        };
+        let given = given.clone();
+        Some(Self { of, given })
+    }
+
+    fn is(&self, source: &Source) -> bool {
+        match source {
+            Source::Seed(_) | Source::File(_) => false,
+            Source::Start(index) => self.of == (*index, false),
+            Source::End(index) => self.of == (*index, true),
         }
     }
 }
@@ -230,13 +269,17 @@ fn work(
 /// The weights to evaluate, now that the stages before are done.
 fn given(source: &Source, stages: &[Prepared], folder: &RunFolder) -> Result<Given, Failure> {
     match source {
-        Source::Given(given) => Ok(given.clone()),
+        Source::Seed(seed) => Ok(Given::Seed(*seed)),
+        Source::File(file) => Ok(Given::State {
+            origin: file.path().display().to_string(),
+            checkpoint: file.take()?,
+        }),
         Source::Start(index) => match &stages[*index] {
             Prepared::Pretrain { training, .. } => {
                 let learner = training.learner()?;
                 Ok(Given::State {
                     origin: format!("start of stage `{}`", training.stage.name),
-                    checkpoint: crate::train::state::start(&*learner),
+                    checkpoint: Arc::new(crate::train::state::start(&*learner)),
                 })
             }
             _ => unreachable!("`prepare` finds training stages only"),
@@ -248,7 +291,7 @@ fn given(source: &Source, stages: &[Prepared], folder: &RunFolder) -> Result<Giv
             let path = store.path(epoch);
             Ok(Given::State {
                 origin: format!("stage `{stage}`"),
-                checkpoint: checkpoint::read(&path)?,
+                checkpoint: Arc::new(checkpoint::read(&path)?),
             })
         }
     }

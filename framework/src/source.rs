@@ -31,6 +31,9 @@ pub(crate) use weave::{Strand, Weave};
 /// The largest experiment file that is read, in bytes; a larger one is not an experiment file.
 const LARGEST: u64 = 4 << 20;
 
+/// What an experiment file is, for those who give another file.
+const FORM: &str = "an experiment file is text in UTF-8 that begins with `Experiment(` or a stage such as `Pretrain(`";
+
 /// The RON dialect of every file: `Some(..)` may be left out.
 pub fn dialect() -> Options {
     Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
@@ -122,7 +125,7 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// It is missing, unreadable, no file, much too large or not UTF-8.
+    /// It is missing, unreadable, no file, much too large or no text in UTF-8.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let fail = |message: String| Diagnostic::whole(name.clone(), message);
@@ -142,18 +145,26 @@ impl Source {
             .read_to_end(&mut bytes)
             .map_err(|error| fail(format!("cannot read the file: {error}")))?;
         if bytes.len() as u64 > LARGEST {
-            return Err(fail(format!(
-                "the file is larger than {} MiB and cannot be an experiment file",
-                LARGEST >> 20
-            )));
+            let most = LARGEST >> 20;
+            let message =
+                format!("the file is larger than {most} MiB and cannot be an experiment file");
+            return Err(fail(message).help(FORM));
         }
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self::new(name, text)),
-            Err(error) => Err(fail(format!(
-                "the file is not text in UTF-8 (byte {} is the first that does not fit)",
-                error.utf8_error().valid_up_to() + 1
-            ))),
+        // A zero is good UTF-8, but no text has one.
+        if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
+            let message = format!("the file is not text (byte {} is zero)", zero + 1);
+            return Err(fail(message).help(FORM));
         }
+        String::from_utf8(bytes).map_or_else(
+            |error| {
+                let first = error.utf8_error().valid_up_to() + 1;
+                let message = format!(
+                    "the file is not text in UTF-8 (byte {first} is the first that does not fit)"
+                );
+                Err(fail(message).help(FORM))
+            },
+            |text| Ok(Self::new(name.clone(), text)),
+        )
     }
 
     /// A source from a text; `name` stands for it in messages.

@@ -51,6 +51,8 @@ pub struct Training<'a> {
     pub config: String,
     /// What it starts from; random weights where none.
     pub initial: Option<Start>,
+    /// The files that its objective needs, until it has them.
+    pub files: sources::Files,
     /// Data sets that only its health is measured on.
     pub health: health::Sets,
 }
@@ -130,6 +132,7 @@ impl Training<'_> {
                 }
             };
             drop(earlier);
+            self.release();
             let cursor = Cursor {
                 epoch: begin.epoch as u64,
                 batch: begin.batch,
@@ -158,6 +161,14 @@ impl Training<'_> {
         match &self.stage.keep.best {
             Some(best) => record::best_epoch(best, &self.stage.name, folder),
             None => Ok(None),
+        }
+    }
+
+    /// Lets go of the files that it starts from.
+    pub(crate) fn release(&self) {
+        let initial = self.initial.iter().flat_map(|start| &start.file);
+        for file in initial.chain(self.files.values()) {
+            file.release();
         }
     }
 

@@ -15,6 +15,7 @@ use std::{
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use smallfry::nn::Parameters;
 
 /// The folder of reference data.
 #[derive(Clone, Debug)]
@@ -285,6 +286,31 @@ pub fn relative_error(a: &[f32], b: &[f64]) -> f64 {
     let norm: f64 = b.iter().map(|b| b * b).sum();
     assert!(norm > 0.0, "the truth is all zero");
     (difference / norm).sqrt()
+}
+
+/// Fills every tensor of `parameters` with what `fill` gives for its position, name and shape.
+pub fn fill_all(parameters: &mut Parameters, fill: impl Fn(usize, &str, &[usize]) -> Vec<f32>) {
+    for i in 0..parameters.specs().len() {
+        let spec = parameters.specs()[i].clone();
+        let values = fill(i, &spec.name, &spec.shape);
+        let floats = parameters.floats_mut(i);
+        floats.copy_from_slice(&values[..floats.len()]);
+    }
+}
+
+/// `values`, `[dim, keys]`, with every column divided by its length.
+#[must_use]
+pub fn unit_columns(values: &[f32], dim: usize) -> Vec<f32> {
+    let keys = values.len() / dim;
+    let mut columns = values.to_vec();
+    for key in 0..keys {
+        let places = || (0..dim).map(|d| d * keys + key);
+        let square: f64 = places().map(|place| f64::from(values[place]).powi(2)).sum();
+        for place in places() {
+            columns[place] = (f64::from(values[place]) / square.sqrt()) as f32;
+        }
+    }
+    columns
 }
 
 /// The Euclidean norm.

@@ -6,4 +6,5 @@ pub mod library;
 pub mod outside;
 pub mod plugin;
 pub mod program;
+pub mod run_folder;
 pub mod small;

@@ -2,7 +2,13 @@
 
 use std::{fs, path::Path};
 
-use smallfry::{diagnostic::Diagnostic, experiment, plan::Plan, preflight};
+use smallfry::{
+    checkpoint::Weights,
+    diagnostic::Diagnostic,
+    experiment,
+    plan::{Origin, Plan, Stage},
+    preflight,
+};
 use smallfry_plugins as _; // links the stock plugins
 
 const BASE: &str = r#"// What all have in common.
@@ -178,6 +184,114 @@ fn paths_start_in_the_folder_of_their_file() {
     let again = good(root.path(), "resolved.ron", &[]);
     assert_eq!(again.resolved, plan.resolved);
     assert_eq!(again.essence, plan.essence);
+}
+
+/// Paths of every sort, written in a base that lies elsewhere.
+#[test]
+fn all_paths_of_a_base_start_in_its_folder() {
+    let base = r#"Experiment(
+        output: "runs",
+        weights: File("all.pth"),
+        backbone: mobilenetv3_small,
+        stages: [
+            Views(data: ImageFolder(path: "photos"), folder: "set"),
+            Pretrain(
+                data: ImageFolder(path: "photos"),
+                backbone: mobilenetv3_small,
+                objective: SEED(queue: 8, teacher: resnet18, weights: File("teacher.pth")),
+                view: [RandomResizedCrop(size: 64)],
+                initial: Backbone(File("start.pth")),
+                optimizer: SGD,
+                schedule: Cosine,
+                epochs: 1,
+                batch: 2,
+            ),
+            Evaluate(test: ImageFolder(path: "photos"), metrics: [BestNN(k: 1)]),
+        ],
+    )"#;
+    let own = "Experiment(base: \"../common/a.ron\")";
+    let root = folder(&[("common/a.ron", base), ("own/b.ron", own)]);
+    for name in ["all.pth", "teacher.pth", "start.pth", "set", "runs"] {
+        fs::write(root.path().join("common").join(name), "").expect("the folder is ours");
+    }
+    let plan = load(root.path(), "own/b.ron", &[]).unwrap_or_else(|errors| panic!("{}", errors[0]));
+    let common = fs::canonicalize(root.path().join("common")).expect("it is there");
+    let same = |path: &Path, name: &str| {
+        let path = fs::canonicalize(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        assert_eq!(path, common.join(name));
+    };
+    same(&plan.output, "runs");
+    let [
+        Stage::Views(views),
+        Stage::Pretrain(training),
+        Stage::Evaluate(evaluation),
+    ] = plan.stages.as_slice()
+    else {
+        panic!("there are three stages");
+    };
+    same(views.folder.as_deref().expect("it is given"), "set");
+    match training.initial.as_ref().map(|initial| &initial.origin) {
+        Some(Origin::File(path)) => same(path, "start.pth"),
+        other => panic!("{other:?}"),
+    }
+    match &evaluation.subject.weights {
+        Weights::File(path) => same(path, "all.pth"),
+        other => panic!("{other:?}"),
+    }
+    match training
+        .objective
+        .sources()
+        .first()
+        .map(|source| &source.weights)
+    {
+        Some(Weights::File(path)) => same(path, "teacher.pth"),
+        other => panic!("{other:?}"),
+    }
+    for data in [&views.data, &training.data] {
+        assert_eq!(data.plugin.open().expect("it is there").len(), 4);
+    }
+    // Nor does the resolved text, wherever it lies, lead anywhere else.
+    let elsewhere = root.path().join("resolved.ron");
+    fs::write(&elsewhere, &plan.resolved).expect("the folder is ours");
+    let again =
+        load(root.path(), "resolved.ron", &[]).unwrap_or_else(|errors| panic!("{}", errors[0]));
+    assert_eq!(again.resolved, plan.resolved);
+    match &again.stages[0] {
+        Stage::Views(views) => same(views.folder.as_deref().expect("it is given"), "set"),
+        _ => panic!("it begins with views"),
+    }
+}
+
+/// Where a file is static views and nothing else, `folder` is where they are written.
+#[test]
+fn static_views_alone_have_their_folder() {
+    let base = "Views(data: ImageFolder(path: \"photos\"), folder: \"set\")";
+    let root = folder(&[
+        ("common/a.ron", base),
+        ("own/b.ron", "Views(base: \"../common/a.ron\", seed: 2)"),
+        (
+            "own/c.ron",
+            "Views(base: \"../common/a.ron\", folder: \"other\")",
+        ),
+    ]);
+    for (file, folder) in [
+        ("common/a.ron", "common/set"),
+        ("own/b.ron", "common/set"),
+        ("own/c.ron", "own/other"),
+    ] {
+        let plan = load(root.path(), file, &[]).unwrap_or_else(|errors| panic!("{}", errors[0]));
+        let Stage::Views(views) = &plan.stages[0] else {
+            panic!("it is static views");
+        };
+        let written = views.folder.as_deref().expect("it is given");
+        fs::create_dir_all(written).expect("the folder is ours");
+        assert!(
+            root.path().join(folder).is_dir(),
+            "{file}: {}",
+            written.display()
+        );
+        assert_eq!(views.data.plugin.open().expect("it is there").len(), 4);
+    }
 }
 
 #[test]

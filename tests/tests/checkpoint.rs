@@ -55,11 +55,26 @@ fn whatever_is_given_ends_in_a_message_with_the_path() {
     cut.extend(&fs::read(&path).unwrap()[..fs::read(&path).unwrap().len() - 1]);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", vec![], "it has only 0 bytes"),
-        ("short", b"abc".to_vec(), "it has only 3 bytes"),
+        ("short", b"\x01\0\0".to_vec(), "it has only 3 bytes"),
         (
             "a text",
             b"Experiment(seed: 1)".to_vec(),
-            "does not start with the length of a header",
+            "is no file of weights, but a text file",
+        ),
+        (
+            "a page",
+            b"<!DOCTYPE html>\n<html>".to_vec(),
+            "is no file of weights, but an HTML page",
+        ),
+        (
+            "a photograph",
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01".to_vec(),
+            "is no file of weights, but a JPEG image",
+        ),
+        (
+            "a picture",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(),
+            "is no file of weights, but a PNG image",
         ),
         (
             "a zip of torch.save",

@@ -124,6 +124,45 @@ error: Pretrain has no field `epoch`
     );
 }
 
+/// Files that are none of the sort: large ones, and data of all kinds in place of text.
+#[test]
+fn files_that_are_no_text_are_refused() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let form = "  = help: an experiment file is text in UTF-8 that begins with `Experiment(` or a stage such as `Pretrain(`\n";
+    let large =
+        "error: the file is larger than 4 MiB and cannot be an experiment file\n --> bad.ron\n";
+    let zero = "error: the file is not text (byte 1 is zero)\n --> bad.ron\n";
+    let mut weights = 16u64.to_le_bytes().to_vec();
+    weights.extend(b"{\"a\":{}}        ");
+    let safetensors = "error: the file is not text (byte 2 is zero)\n --> bad.ron\n";
+    let jpeg = "error: the file is not text in UTF-8 (byte 1 is the first that does not fit)\n --> bad.ron\n";
+    let latin = "error: the file is not text in UTF-8 (byte 12 is the first that does not fit)\n --> bad.ron\n";
+    let long = [b"Pretrain(".as_slice(), &vec![b' '; 10 << 20], b")"].concat();
+    for (content, message) in [
+        (long, large),
+        (vec![0; 10 << 20], large),
+        (vec![0; 4 << 20], zero),
+        (weights, safetensors),
+        (vec![0xff, 0xd8, 0xff, 0xe0, 0x10], jpeg),
+        (b"// K\xc3\xa4se, H\xe4user".to_vec(), latin),
+    ] {
+        fs::write(folder.path().join("bad.ron"), content).expect("the folder is ours");
+        for verb in ["run", "check", "fmt"] {
+            let outcome = run(folder.path(), &[verb, "bad.ron"]);
+            assert_eq!((outcome.code, outcome.output.as_str()), (Some(2), ""));
+            assert_eq!(outcome.errors, format!("{message}{form}"), "{verb}");
+        }
+    }
+    // A base is read in the same way.
+    fs::write(folder.path().join("a.ron"), "Pretrain(base: \"bad.ron\")")
+        .expect("the folder is ours");
+    fs::write(folder.path().join("bad.ron"), vec![7; 10 << 20]).expect("the folder is ours");
+    let outcome = run(folder.path(), &["check", "a.ron"]);
+    assert_eq!(outcome.code, Some(2));
+    let note = "  = note: it is the base of a.ron\n";
+    assert_eq!(outcome.errors, format!("{large}{note}{form}"));
+}
+
 #[test]
 fn a_run_refuses_before_it_makes_a_folder() {
     let folder = tempfile::tempdir().expect("there is room");
@@ -287,7 +326,7 @@ fn files_are_laid_out_in_place() {
 fn the_command_line_describes_itself() {
     for shell in ["bash", "zsh", "fish"] {
         let script = good(&["completions", shell]);
-        for word in ["verify-resume", "resolved", "moco"] {
+        for word in ["verify-resume", "resolved", "moco", "seed"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

@@ -98,21 +98,6 @@ fn commands_of_the_documents_exist() {
 }
 
 #[test]
-fn short_commands_run() {
-    for arguments in [
-        &["list"][..],
-        &["list", "--verbose"],
-        &["list", "objective"],
-        &["describe", "MoCo"],
-        &["flags", "experiments/quickstart.ron"],
-        &["diff", "experiments/moco-v1.ron", "experiments/moco-v1.ron"],
-    ] {
-        let outcome = run(&root(), arguments);
-        assert_eq!(outcome.code, Some(0), "{arguments:?}: {outcome:?}");
-    }
-}
-
-#[test]
 fn the_list_of_plugins_is_that_of_the_program() {
     let path = "docs/experiment-files.md";
     let text = document(path);

@@ -45,7 +45,7 @@ fn metrics_in_cpp() {
     };
     assert_eq!(
         build(&library, "").expect_err("there are several"),
-        "`metric` of Dynamic: must be one of FirstLabel, Nothing, Silent"
+        "`metric` of Dynamic: must be one of FirstLabel, Views, Number, Nothing, Silent"
     );
     let of = |name: &str| build(&library, &format!(", metric: {name:?}")).expect("it loads");
     let metric = of("FirstLabel");
@@ -55,6 +55,14 @@ fn metrics_in_cpp() {
     assert_eq!(
         metric.plugin.evaluate(&alone),
         Err("FirstLabel: needs train and labels".to_owned())
+    );
+    // Exceptions, cut where the room for a message ends.
+    let long = value(&*of("Views").plugin).expect_err("it throws");
+    assert!(long.starts_with("Views: 0 views are too few..."), "{long}");
+    assert_eq!(long.len(), "Views: ".len() + 511);
+    assert_eq!(
+        value(&*of("Number").plugin),
+        Err("Number: threw something that is no std::exception".to_owned())
     );
     assert_eq!(
         value(&*of("Nothing").plugin),

@@ -24,7 +24,8 @@ use smallfry::{
 };
 use smallfry_plugins as _;
 use smallfry_tests::golden::{
-    Fill, Reference, channels_last, counted_parameter, counted_scaled, floats, norm, relative_error,
+    Fill, Reference, channels_last, counted_parameter, counted_scaled, fill_all, floats, norm,
+    relative_error, unit_columns,
 };
 use smallfry_tests::plugin::build;
 
@@ -155,24 +156,9 @@ impl Run {
         let started = objective.start(&setup, &backbone);
         let mut learner = started.unwrap_or_else(|invalid| panic!("{invalid}"));
         for (_, encoder) in learner.encoders() {
-            let mut parameters = encoder.parameters();
-            for i in 0..parameters.specs().len() {
-                let spec = parameters.specs()[i].clone();
-                let values = fill(i, &spec.name, &spec.shape);
-                let floats = parameters.floats_mut(i);
-                floats.copy_from_slice(&values[..floats.len()]);
-            }
+            fill_all(&mut encoder.parameters(), &fill);
         }
-        let mut columns = queue.to_vec();
-        for key in 0..negatives {
-            let square: f64 = (0..DIM)
-                .map(|d| f64::from(queue[d * negatives + key]).powi(2))
-                .sum();
-            for d in 0..DIM {
-                let place = d * negatives + key;
-                columns[place] = (f64::from(queue[place]) / square.sqrt()) as f32;
-            }
-        }
+        let columns = unit_columns(queue, DIM);
         let buffer = Buffer {
             name: "queue".into(),
             shape: vec![DIM, negatives],

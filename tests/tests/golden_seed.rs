@@ -21,7 +21,9 @@ use smallfry::{
     tensor::{Features, Plain, scalar, values},
 };
 use smallfry_plugins as _;
-use smallfry_tests::golden::{Fill, Reference, channels_last, norm, relative_error};
+use smallfry_tests::golden::{
+    Fill, Reference, channels_last, fill_all, norm, relative_error, unit_columns,
+};
 use smallfry_tests::plugin::build;
 
 const DIM: usize = 128;
@@ -199,24 +201,11 @@ fn distil(name: &str, run: &Value, truth: &dyn Fn(&str) -> Vec<f64>) {
     let started = objective.start(&setup(BATCH), &*backbone);
     let mut learner = started.unwrap_or_else(|invalid| panic!("{invalid}"));
     for ((_, encoder), fill) in learner.encoders().into_iter().zip([fill, teaching]) {
-        let mut parameters = encoder.parameters();
-        for i in 0..parameters.specs().len() {
-            let spec = parameters.specs()[i].clone();
-            let values = fill.parameter(&spec.name, &spec.shape);
-            let floats = parameters.floats_mut(i);
-            floats.copy_from_slice(&values[..floats.len()]);
-        }
+        fill_all(&mut encoder.parameters(), |_, name, shape| {
+            fill.parameter(name, shape)
+        });
     }
-    let mut start = fill.scaled("queue", DIM * LENGTH, 1.0);
-    for key in 0..LENGTH {
-        let square: f64 = (0..DIM)
-            .map(|d| f64::from(start[d * LENGTH + key]).powi(2))
-            .sum();
-        for d in 0..DIM {
-            let place = d * LENGTH + key;
-            start[place] = (f64::from(start[place]) / square.sqrt()) as f32;
-        }
-    }
+    let start = unit_columns(&fill.scaled("queue", DIM * LENGTH, 1.0), DIM);
     let buffer = Buffer {
         name: "queue".into(),
         shape: vec![DIM, LENGTH],

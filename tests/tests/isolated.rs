@@ -155,8 +155,12 @@ fn whatever_a_metric_does_is_a_message() {
         (&c, "EndlessWords", &["failed with code 1 and no message"]),
         (&c, "Infinite", &["gave inf"]),
         (&c, "Stubborn", &["took more than its 2 seconds"]),
-        (&cpp, "Throwing", &["it aborted", "foreign exceptions"]),
-        (&cpp, "Greedy", &["it aborted", "foreign exceptions"]),
+        (
+            &cpp,
+            "Throwing",
+            &["it aborted", "runtime_error", "what():  the reason"],
+        ),
+        (&cpp, "Greedy", &["it aborted", "std::bad_alloc"]),
         (
             &rust_library(),
             "OutOfBounds",
@@ -413,7 +417,7 @@ fn libraries_are_listed() {
         &["list", "--library", "libgood_cpp.so", "--json"],
     );
     let listed: serde_json::Value = serde_json::from_str(&outcome.output).expect("it is JSON");
-    assert_eq!(listed["metrics"][2]["name"], "Silent");
+    assert_eq!(listed["metrics"][4]["name"], "Silent");
     assert_eq!(listed["hash"], hash.to_string());
 
     let Some(_) = compile(folder.path(), "aborting_initialiser.c") else {

@@ -1,9 +1,8 @@
 //! Stages of classifiers as a whole: what they leave behind, kills at any step, threads, and what cannot be.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{Arc, MutexGuard},
 };
@@ -38,6 +37,7 @@ use smallfry_formats::torch::{self, Limits};
 use smallfry_plugins as _; // links the stock plugins
 use smallfry_tests::{
     golden::repository,
+    run_folder::determined,
     small::{self, Cut, Matrix, Noise, Shape},
 };
 
@@ -221,29 +221,6 @@ fn outcome(summary: &run::Summary) -> &Outcome {
         StageOutcome::Probe(outcome) => outcome,
         other => panic!("{other:?}"),
     }
-}
-
-/// The bytes of everything in a run folder that the plan determines.
-fn determined(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![run.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                if !path.ends_with("events") {
-                    folders.push(path);
-                }
-                continue;
-            }
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if !["timings.jsonl", "receipt.json", "report.html", ".lock"].contains(&name) {
-                let inside = path.strip_prefix(run).unwrap().to_owned();
-                files.insert(inside, fs::read(&path).unwrap());
-            }
-        }
-    }
-    files
 }
 
 #[track_caller]

@@ -12,8 +12,10 @@ use smallfry::{
     run::{self, RunOptions},
     workplace::Existing,
 };
+use smallfry_formats::safetensors;
 use smallfry_tests::{
     program::program,
+    run_folder::determined,
     small::{self, Follow, Shape},
 };
 
@@ -42,33 +44,6 @@ fn checkpoints(run: &Path) -> Vec<String> {
     let mut names: Vec<_> = files.map(|file| name(file.unwrap())).collect();
     names.sort();
     names
-}
-
-/// The bytes of everything in a run folder that the plan determines.
-fn determined(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![run.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            // The event files have the times of their lines.
-            if path.is_dir() {
-                if !path.ends_with("events") {
-                    folders.push(path);
-                }
-                continue;
-            }
-            let name = path.file_name().unwrap().to_str().unwrap();
-            // Times and machine; the report shows speed.
-            if !["timings.jsonl", "receipt.json", "report.html", ".lock"].contains(&name) {
-                files.insert(
-                    path.strip_prefix(run).unwrap().to_owned(),
-                    fs::read(&path).unwrap(),
-                );
-            }
-        }
-    }
-    files
 }
 
 #[track_caller]
@@ -373,11 +348,23 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from() {
     let path = run.join("checkpoints/pretrain/epoch-0003.safetensors");
     let aside = run.join("checkpoints/pretrain/epoch-0003.safetensors.damaged");
     let bytes = fs::read(&path).unwrap();
+    // A bit in the midst of a tensor, and one of the number of steps in the header.
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let number = b"\"step\":\"";
+    let within = bytes
+        .windows(number.len())
+        .position(|bytes| bytes == number);
     for damaged in [
         &bytes[..bytes.len() - 1],
         &bytes[..100],
         &bytes[..4],
         b"".as_slice(),
+        &flipped(bytes.len() * 3 / 4),
+        &flipped(within.unwrap() + number.len()),
     ] {
         fs::write(&path, damaged).unwrap();
         let summary = train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
@@ -391,6 +378,28 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from() {
         fs::remove_file(&aside).unwrap();
         assert!(determined(&run) == expected);
     }
+}
+
+#[test]
+fn checkpoints_of_before_there_was_a_checksum_are_gone_on_from() {
+    let (folder, run) = undisturbed(&Shape::default());
+    let expected = determined(&run);
+    let old = run.join("checkpoints/pretrain/epoch-0002.safetensors");
+    let mut file = safetensors::read(&old).unwrap();
+    assert!(file.metadata.remove("checksum").is_some());
+    let mut bytes = Vec::new();
+    safetensors::write(&file, &mut bytes).unwrap();
+    fs::write(&old, bytes).unwrap();
+    fs::remove_file(run.join("checkpoints/pretrain/epoch-0003.safetensors")).unwrap();
+    fs::remove_file(run.join("results.json")).unwrap();
+    let summary = train(folder.path(), &Shape::default(), Existing::Resume).unwrap();
+    assert_eq!(summary.notes, Vec::<String>::new());
+    let found = determined(&run);
+    let differing: Vec<_> = (expected.iter())
+        .filter(|(name, bytes)| found.get(*name) != Some(bytes))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(differing, [&old.strip_prefix(&run).unwrap().to_owned()]);
 }
 
 #[test]
@@ -614,6 +623,18 @@ fn the_whole_program_killed_between_epochs_and_resumed_gives_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
+    a_signal_ends_after_a_step("-INT");
+}
+
+/// What the system sends before it is shut down, and a queue of jobs before it kills one.
+#[cfg(unix)]
+#[test]
+fn a_request_to_end_is_followed_as_ctrl_c_is() {
+    a_signal_ends_after_a_step("-TERM");
+}
+
+#[cfg(unix)]
+fn a_signal_ends_after_a_step(signal: &str) {
     use std::os::unix::process::ExitStatusExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -636,7 +657,7 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
         std::thread::yield_now();
     }
     let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args([signal, &child.id().to_string()])
         .status()
         .unwrap();
     assert!(status.success());
@@ -675,6 +696,41 @@ fn ctrl_c_ends_after_a_step_and_says_how_to_go_on() {
         "{different:?}"
     );
     assert_eq!(a.len(), b.len());
+}
+
+/// A process that was killed may hold its lock for a moment still.
+#[test]
+fn going_on_waits_for_the_run_before_to_end() {
+    use std::io::{BufRead, BufReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(folder.path());
+    let whole = whole_run(&experiment, "runs", &[]);
+    assert!(whole.status.success());
+    let run = folder.path().join("runs/whole");
+    let lock = fs::File::options()
+        .write(true)
+        .open(run.join(".lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    let mut child = Command::new(program())
+        .arg("run")
+        .arg(&experiment)
+        .arg(format!("output={:?}", folder.path().join("runs")))
+        .arg("--resume")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines.next().unwrap().unwrap();
+    assert!(
+        told.contains("another run is at work") && told.contains("waiting"),
+        "{told}"
+    );
+    drop(lock);
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
 }
 
 /// Runs the experiment so that no file can grow beyond `blocks` of 512 bytes, as if the disk were full there.

@@ -4,22 +4,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use smallfry::{
-    Backbone, Context, Objective,
+    Backbone, Context, Encoder, Invalid, Objective,
     checkpoint::{self, Checkpoint, Tensor, Weights},
     convert::{self, Request, Target},
     diagnostic::Diagnostic,
+    encoder::ImageBatch,
     experiment,
     nn::{
         Parameters,
         network::{Role, Spec},
     },
-    objective::Source,
+    objective::{Buffer, Learner, Moment, Outcome, Setup, Source},
     plan::Plan,
     preflight,
-    registry::parse,
+    registry::{Built, parse},
     run::{self, RunOptions, prepare},
     source,
     testing::objective_faults,
@@ -464,6 +466,93 @@ fn published_teachers_are_found_with_their_heads() {
     }
 }
 
+const TAUGHT: &str =
+    "SEED(teacher: resnet18(width: 0.125), weights: Untrained, dim: 16, queue: 16)";
+
+const SETUP: Setup = Setup {
+    seed: 1,
+    batch: 8,
+    samples: 64,
+    epochs: 1,
+};
+
+/// SEED, but its teacher moves and takes no weights, what it lacks is passed over, and its queue is of no length.
+struct Careless(Arc<Built<dyn Objective>>);
+
+struct Drifting(Box<dyn Learner>);
+
+impl Objective for Careless {
+    fn views(&self) -> usize {
+        self.0.views()
+    }
+
+    fn check(&self, setup: &Setup) -> Result<(), Invalid> {
+        self.0.check(setup)
+    }
+
+    fn backbone_of(&self, encoder: &str) -> Option<Arc<Built<dyn Backbone>>> {
+        self.0.backbone_of(encoder)
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        self.0.sources()
+    }
+
+    fn start(&self, setup: &Setup, backbone: &dyn Backbone) -> Result<Box<dyn Learner>, Invalid> {
+        Ok(Box::new(Drifting(self.0.start(setup, backbone)?)))
+    }
+}
+
+impl Learner for Drifting {
+    fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
+        self.0.loss(views, moment)
+    }
+
+    fn after_step(&mut self) {
+        for (_, encoder) in self.0.encoders() {
+            encoder.parameters().statistics_mut()[0] += 1.0;
+        }
+        self.0.after_step();
+    }
+
+    fn encoders(&self) -> Vec<(&'static str, &dyn Encoder)> {
+        self.0.encoders()
+    }
+
+    fn trained(&self) -> &'static [&'static str] {
+        self.0.trained()
+    }
+
+    fn evaluated(&self) -> &'static str {
+        self.0.evaluated()
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        self.0.buffers()
+    }
+
+    fn restore(&mut self, buffer: Buffer) -> Result<(), String> {
+        self.0.restore(buffer)
+    }
+}
+
+#[test]
+fn a_bad_objective_with_a_teacher_is_noticed() {
+    let backbone = build::<dyn Backbone>("resnet18(width: 0.0625)");
+    let objective = Careless(build::<dyn Objective>(TAUGHT).into());
+    let faults = objective_faults(&objective, &*backbone);
+    let wanted = [
+        "a step changes the running statistics of `teacher`",
+        "has a queue and does not say how many batches it holds",
+        "`teacher` has other weights than it was given for `weights`",
+        "its check passes weights for `weights` that lack `fc.2.bias`",
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{faults:?}");
+    for (fault, wanted) in faults.iter().zip(wanted) {
+        assert!(fault.starts_with(wanted), "{fault}");
+    }
+}
+
 #[test]
 fn it_does_what_objectives_must() {
     let backbone = build::<dyn Backbone>("resnet18(width: 0.125)");
@@ -482,6 +571,9 @@ fn it_does_what_objectives_must() {
             "{parameters}"
         );
     }
+    let objective = build::<dyn Objective>(TAUGHT);
+    let learner = objective.start(&SETUP, &*backbone).expect("it fits");
+    assert_eq!(learner.queue_batches(), Some(2));
     let patches = build::<dyn Objective>("SEED(weights: Untrained, patches: 2)");
     assert!(patches.check_views(&[224, 96, 96]).is_ok());
     let refusal = patches

@@ -1,31 +1,9 @@
-use std::path::Path;
-
-use smallfry::{compare, experiment as file, source::Source};
+use smallfry::cli::Foreign;
 
 use super::*;
+use crate::flags::tests::{every_flag, refused, round, settings, told, words};
 
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// The settings of the stage that flags come to, after the whole way through an experiment file.
-fn settings(flags: &str) -> BTreeMap<String, String> {
-    let text = experiment(&words(flags))
-        .unwrap_or_else(|failure| panic!("{failure}"))
-        .text;
-    let plan = file::parse(
-        Source::new("moco.ron", text.clone()),
-        Path::new("."),
-        "moco",
-        &[],
-    );
-    let plan = plan.unwrap_or_else(|errors| panic!("{}\n{text}", errors[0]));
-    let settings = compare::settings(&plan.resolved).unwrap_or_else(|failure| panic!("{failure}"));
-    let own = settings
-        .into_iter()
-        .filter_map(|(path, value)| Some((path.strip_prefix("pretrain.")?.to_owned(), value)));
-    own.collect()
-}
+const PROGRAM: &Foreign = &MOCO;
 
 /// The paper's recipe, as its README has it, flag by flag.
 const PAPER: &str = "-a mobilenetv3_large --lr 0.06 --batch-size 512 -j 64 --epochs 800 --mlp wide --moco-t 0.1 \
@@ -34,7 +12,7 @@ const PAPER: &str = "-a mobilenetv3_large --lr 0.06 --batch-size 512 -j 64 --epo
 
 #[test]
 fn the_papers_command_is_the_papers_recipe() {
-    let settings = settings(PAPER);
+    let settings = settings(PROGRAM, PAPER);
     for (path, value) in [
         ("backbone", "mobilenetv3_large"),
         ("data.path", "\"imagenet/train\""),
@@ -60,10 +38,10 @@ fn the_papers_command_is_the_papers_recipe() {
             "{path}"
         );
     }
-    let back = arguments(&settings).unwrap().join(" ");
+    let back = told(&command(&settings).unwrap());
     assert_eq!(
         back,
-        "-a mobilenetv3_large --epochs 800 --batch-size 512 --lr 0.06 --cj 1 --cos --resume seed.pth.tar --restart imagenet"
+        "main_moco_final.py -a mobilenetv3_large --epochs 800 --batch-size 512 --lr 0.06 --cj 1 --cos --resume seed.pth.tar --restart imagenet"
     );
     let notes = experiment(&words(PAPER)).unwrap().notes;
     assert_eq!(notes.len(), 3, "{notes:?}");
@@ -80,33 +58,19 @@ fn flags_come_back_as_they_were() {
         "--mlp none --schedule 30 60 90 --resume a/b.pth.tar DATA",
         "--mlp dropout --cj 2 --resume x.pth.tar --restart some/where",
     ] {
-        let settings = settings(flags);
-        let back = arguments(&settings).unwrap();
-        assert_eq!(back.join(" "), flags);
-        assert_eq!(self::settings(&back.join(" ")), settings);
+        round(PROGRAM, &format!("main_moco_final.py {flags}"));
     }
 }
 
 #[test]
 fn every_flag_of_the_reference_is_known_by_each_of_its_names() {
-    // Every value but the default, each alone.
-    for (names, takes, default, meaning) in &FLAGS {
-        for name in *names {
-            let value = match (takes, meaning) {
-                (Takes::Nothing, _) => "",
-                (_, Meaning::Only(value, _)) => value,
-                (Takes::Numbers, _) => "3 5",
-                _ if *name == "-a" || *name == "--arch" => "resnet18",
-                _ if default.parse::<f64>().is_ok() => "1",
-                _ => "7",
-            };
-            experiment(&words(&format!("{name} {value} DATA")))
-                .unwrap_or_else(|failure| panic!("{name}: {failure}"));
-        }
-    }
+    every_flag(PROGRAM, &TABLE, "DATA", |name| {
+        (name == "--arch").then_some("resnet18")
+    });
     let both = |a: &str, b: &str| assert_eq!(experiment(&words(a)), experiment(&words(b)));
     both("--lr=0.06 DATA", "DATA --learning-rate 0.06");
     both("-b512 DATA", "--batch-size 512 DATA");
+    both("a/main_moco_final.py DATA", "DATA");
 }
 
 #[test]
@@ -127,9 +91,7 @@ fn what_cannot_be_had_is_refused() {
         ("--cos=1 DATA", "--cos takes no value"),
         ("DATA --lr", "--lr needs a value"),
     ] {
-        let failure = experiment(&words(flags)).unwrap_err();
-        assert_eq!(failure.exit_code(), 2);
-        assert!(failure.to_string().contains(message), "{flags}: {failure}");
+        refused(PROGRAM, flags, message);
     }
     let notes = experiment(&words("--mlp huge DATA")).unwrap().notes;
     assert!(notes[0].contains("no head that there is"), "{notes:?}");
@@ -137,11 +99,14 @@ fn what_cannot_be_had_is_refused() {
 
 #[test]
 fn hue_is_capped_and_other_methods_have_no_flags() {
-    assert_eq!(settings("--cj 1.5 DATA")["view.ColorJitter.hue"], "0.5");
     assert_eq!(
-        settings("--cj 1.5 DATA")["view.ColorJitter.contrast"],
+        settings(PROGRAM, "--cj 1.5 DATA")["view.ColorJitter.hue"],
+        "0.5"
+    );
+    assert_eq!(
+        settings(PROGRAM, "--cj 1.5 DATA")["view.ColorJitter.contrast"],
         "1.2"
     );
     let other = BTreeMap::from([("objective".to_owned(), "SEED".to_owned())]);
-    assert_eq!(arguments(&other), None);
+    assert_eq!(command(&other), None);
 }

@@ -12,6 +12,7 @@ pub mod array;
 mod dtype;
 mod error;
 pub mod safetensors;
+mod stranger;
 pub mod torch;
 pub mod zip;
 

@@ -23,6 +23,7 @@ use self::unique::Unique;
 use crate::{
     Array, Dtype,
     error::{Error, visible},
+    stranger::{ENOUGH, stranger},
     zip::{length, read_at},
 };
 
@@ -88,6 +89,13 @@ pub fn read_bytes(bytes: &[u8]) -> Result<File, Error> {
 
 fn read_from(mut source: impl Read + Seek) -> Result<File, Error> {
     let length = length(&mut source)?;
+    let start = read_at(&mut source, 0, length.min(ENOUGH))?;
+    // Some lengths of a header look like the start of something else; the brace behind them settles that.
+    if start.get(PREFIX as usize) != Some(&b'{')
+        && let Some((what, remedy)) = stranger(&start)
+    {
+        return Err(Error::content(format!("is no file of weights, but {what}")).remedy(remedy));
+    }
     if length < PREFIX {
         return Err(damaged(format!("it has only {length} bytes")));
     }

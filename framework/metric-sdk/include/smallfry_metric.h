@@ -11,6 +11,9 @@
    not throw, longjmp, end the program, change what it is given or keep a
    pointer. It may be called from several threads at once.
 
+   In C++ a function that may throw goes into the table as
+   `smallfry::caught<function>`: what it throws becomes the message.
+
    Fields that are added at the end of `smallfry_metric` or
    `smallfry_evaluation` do not change the version: the host looks at `size` of
    the library before it reads a field of an entry, and a metric looks at `size`
@@ -96,5 +99,46 @@ extern SMALLFRY_METRIC_EXPORT const smallfry_library smallfry_metrics;
 
 #ifdef __cplusplus
 }
+
+#include <exception>
+
+namespace smallfry {
+
+/* Leaves `text` as the message, as much of it as there is room for. */
+inline void leave(const char *text, smallfry_error *error) noexcept {
+    size_t length = 0;
+    for (; length + 1 < error->capacity && text[length] != '\0'; length++) error->text[length] = text[length];
+    if (error->capacity > 0) error->text[length] = '\0';
+}
+
+/* Calls `function`; an exception is a failure with its `what()` as the message. */
+template <typename Function, typename... Arguments>
+int32_t caught_from(Function function, smallfry_error *error, Arguments... arguments) noexcept {
+    try {
+        return function(arguments..., error);
+    } catch (const std::exception &problem) {
+        leave(problem.what(), error);
+    } catch (...) {
+        leave("threw something that is no std::exception", error);
+    }
+    return 1;
+}
+
+/* `function`, an `evaluate` that may throw, as one that does not. */
+template <int32_t (*function)(const smallfry_param *, size_t, const smallfry_features *, const smallfry_features *,
+                              double *, smallfry_error *)>
+int32_t caught(const smallfry_param *params, size_t param_count, const smallfry_features *train,
+               const smallfry_features *test, double *value, smallfry_error *error) noexcept {
+    return caught_from(function, error, params, param_count, train, test, value);
+}
+
+/* The same for an `evaluate_all`. */
+template <int32_t (*function)(const smallfry_param *, size_t, const smallfry_evaluation *, double *, smallfry_error *)>
+int32_t caught(const smallfry_param *params, size_t param_count, const smallfry_evaluation *evaluation, double *value,
+               smallfry_error *error) noexcept {
+    return caught_from(function, error, params, param_count, evaluation, value);
+}
+
+} // namespace smallfry
 #endif
 #endif

@@ -155,17 +155,13 @@ impl Best {
         }
     }
 
-    /// The best of `epochs`, given with their figures; the earliest among equals.
-    pub fn of(&self, epochs: impl IntoIterator<Item = (usize, f64)>) -> Option<usize> {
-        let sign = match self {
-            Self::Lowest(_) => 1.0,
-            Self::Highest(_) => -1.0,
+    /// Whether an epoch, given with its figure, is better than another; the earlier among equals is.
+    pub fn prefers(&self, one: (usize, f64), other: (usize, f64)) -> bool {
+        let figures = match self {
+            Self::Lowest(_) => one.1.total_cmp(&other.1),
+            Self::Highest(_) => other.1.total_cmp(&one.1),
         };
-        let ranked = epochs
-            .into_iter()
-            .map(|(epoch, value)| (sign * value, epoch));
-        let best = ranked.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        best.map(|(_, epoch)| epoch)
+        figures.then(one.0.cmp(&other.0)).is_lt()
     }
 }
 
@@ -199,9 +195,12 @@ mod tests {
     #[test]
     fn the_best_is_the_first_of_the_best() {
         let figures = [(1, 3.0), (2, 1.0), (3, 7.0), (4, 1.0), (5, 7.0)];
-        assert_eq!(Best::Lowest("loss".to_owned()).of(figures), Some(2));
-        assert_eq!(Best::Highest("knn".to_owned()).of(figures), Some(3));
-        assert_eq!(Best::Highest("knn".to_owned()).of([]), None);
+        let first = |best: Best| {
+            let better = |a, b| if best.prefers(b, a) { b } else { a };
+            figures.into_iter().reduce(better).map(|(epoch, _)| epoch)
+        };
+        assert_eq!(first(Best::Lowest("loss".to_owned())), Some(2));
+        assert_eq!(first(Best::Highest("knn".to_owned())), Some(3));
     }
 
     #[test]

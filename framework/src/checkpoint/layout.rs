@@ -2,7 +2,7 @@
 //!
 //! Two questions are independent. A [`Program`] puts an encoder behind a prefix (`module.encoder_q.`), whatever its
 //! architecture; a [`Naming`] calls the tensors of one architecture otherwise than the reference does, whatever stands
-//! before them. Both are tables, and [`find`] tries all pairs: the one under which most tensors of the wanted network
+//! before them. Both are tables, and `find` tries all pairs: the one under which most tensors of the wanted network
 //! are found is taken, the first of equals. Plugins add to either table by `inventory::submit!`.
 //!
 //! Equal shapes are not equal networks. Where a library's network of the same name computes something else, it stands

@@ -2,19 +2,23 @@
 //!
 //! What a file is shows in its first bytes, not in its name: safetensors, or one of the containers of `torch.save`.
 //! Nothing in it is run, nothing is allocated far beyond its own size, and every promise of its header is checked before
-//! it is used. Files of others may hold half or double precision; both become `f32`.
+//! it is used. Files of others may hold half or double precision; both become `f32`. What this program wrote must be what
+//! it wrote, by the checksum in its header; files that have none are of before there was one.
 
 use std::{fs::File, io::Read, path::Path};
 
 use smallfry_formats::{Array, Dtype, Error, Kind, visible};
 
-use super::{Checkpoint, Tensor, torch};
+use super::{
+    Checkpoint, Tensor, torch,
+    write::{CHECKSUM, checksum},
+};
 use crate::failure::{Failure, disk};
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// The file is missing, no checkpoint, damaged, names code that it wants run, or holds an element type that weights do
+/// The file is missing, no checkpoint, damaged (also one of this program in a single bit), names code that it wants run, or holds an element type that weights do
 /// not have; the message names the path and what is wrong.
 pub fn read(path: &Path) -> Result<Checkpoint, Failure> {
     match container(path)? {
@@ -62,10 +66,25 @@ fn safetensors(path: &Path) -> Result<Checkpoint, Failure> {
         })?;
         Ok((name, tensor))
     });
-    Ok(Checkpoint {
+    let mut checkpoint = Checkpoint {
         tensors: tensors.collect::<Result<_, Failure>>()?,
         metadata: file.metadata,
-    })
+    };
+    if !checkpoint.own() {
+        return Ok(checkpoint);
+    }
+    match checkpoint.metadata.remove(CHECKSUM) {
+        Some(written) if written != checksum(&checkpoint) => {
+            Err(Failure::mistake(format!(
+                "{} is damaged: its contents are not those that were written, by their checksum",
+                path.display()
+            ))
+            .help(format!(
+                "put a copy of the file back; if it was changed on purpose, take `{CHECKSUM}` out of its metadata"
+            )))
+        }
+        _ => Ok(checkpoint),
+    }
 }
 
 /// Why a file of weights cannot be read.

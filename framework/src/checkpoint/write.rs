@@ -2,6 +2,9 @@
 //!
 //! The header is made here and not by the `safetensors` crate, which keeps metadata in a hash map and so writes its
 //! keys in another order every time. Tensors follow in the order of their names, each at a multiple of 8 bytes.
+//!
+//! The header of a run's state holds a checksum of everything else in the file: a bit that turned over on a disk or on the way leaves a
+//! file that looks whole, and training would go on from wrong numbers.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +16,9 @@ use serde_json::{Value, json};
 
 use super::{Checkpoint, Partial, Tensor, Values, free_space};
 use crate::failure::{Failure, disk};
+
+/// The metadata key of the [`checksum`].
+pub(super) const CHECKSUM: &str = "checksum";
 
 /// Writes `checkpoint` to `path`, whole or not at all.
 ///
@@ -43,18 +49,46 @@ fn megabytes(bytes: u64) -> String {
 
 fn stream(checkpoint: &Checkpoint, out: &mut impl Write) -> io::Result<()> {
     let order = order(&checkpoint.tensors);
-    let mut header = BTreeMap::from([("__metadata__", json!(checkpoint.metadata))]);
-    let mut end = 0;
-    for (name, tensor) in &order {
-        let start = end;
-        end += size(tensor);
-        header.insert(name, entry(tensor, start, end));
-    }
-    let mut header = serde_json::to_vec(&header)?;
+    let sum = checkpoint.own().then(|| checksum(checkpoint));
+    let mut header = header(checkpoint, &order, sum)?;
     // The format asks that data start at a multiple of 8 bytes; blanks are its padding.
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
+    data(&order, out)
+}
+
+/// A hash of names, shapes, contents and metadata but for an earlier checksum: a function of what a checkpoint says, not
+/// of how its file is laid out.
+pub(super) fn checksum(checkpoint: &Checkpoint) -> String {
+    let order = order(&checkpoint.tensors);
+    let mut hasher = blake3::Hasher::new();
+    header(checkpoint, &order, None)
+        .and_then(|header| hasher.write_all(&header))
+        .and_then(|()| data(&order, &mut hasher))
+        .expect("a hasher takes anything");
+    hasher.finalize().to_hex().to_string()
+}
+
+fn header(
+    checkpoint: &Checkpoint,
+    order: &[(&str, &Tensor)],
+    checksum: Option<String>,
+) -> io::Result<Vec<u8>> {
+    let mut metadata = checkpoint.metadata.clone();
+    metadata.remove(CHECKSUM);
+    metadata.extend(checksum.map(|checksum| (CHECKSUM.to_owned(), checksum)));
+    let mut header = BTreeMap::from([("__metadata__", json!(metadata))]);
+    let mut end = 0;
+    for (name, tensor) in order {
+        let start = end;
+        end += size(tensor);
+        header.insert(name, entry(tensor, start, end));
+    }
+    Ok(serde_json::to_vec(&header)?)
+}
+
+fn data(order: &[(&str, &Tensor)], out: &mut impl Write) -> io::Result<()> {
     for (_, tensor) in order {
         match &tensor.values {
             Values::Float(values) => copy(values, f32::to_le_bytes, out)?,
@@ -91,13 +125,13 @@ fn copy<T: Copy, const N: usize>(
     bytes: fn(T) -> [u8; N],
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut block = Vec::with_capacity(N * values.len().min(1 << 14));
+    let mut block = vec![0; N * values.len().min(1 << 14)];
     for values in values.chunks(1 << 14) {
-        block.clear();
-        values
-            .iter()
-            .for_each(|&v| block.extend_from_slice(&bytes(v)));
-        out.write_all(&block)?;
+        let block = &mut block[..N * values.len()];
+        for (place, &value) in block.as_chunks_mut::<N>().0.iter_mut().zip(values) {
+            *place = bytes(value);
+        }
+        out.write_all(block)?;
     }
     Ok(())
 }
@@ -107,6 +141,7 @@ mod tests {
     use safetensors::{Dtype, SafeTensors};
 
     use super::*;
+    use crate::checkpoint::FORMAT;
 
     fn example() -> Checkpoint {
         let mut checkpoint = Checkpoint::default();
@@ -162,5 +197,39 @@ mod tests {
             )
         );
         assert_eq!(first.len(), 8 + header + 28);
+    }
+
+    #[test]
+    fn the_checksum_is_of_all_that_a_checkpoint_says() {
+        let first = checksum(&example());
+        let changed = |change: fn(&mut Checkpoint)| {
+            let mut checkpoint = example();
+            change(&mut checkpoint);
+            checksum(&checkpoint)
+        };
+        for change in [
+            (|c| drop(c.metadata.insert("epoch".into(), "4".into()))) as fn(&mut Checkpoint),
+            |c| drop(c.tensors.remove("queue_ptr")),
+            |c| {
+                let tensor = Tensor::float(vec![3, 1], vec![1.0, -2.5, f32::MIN_POSITIVE]);
+                c.tensors.insert("encoder_q.w".into(), tensor);
+            },
+            |c| {
+                let tensor = Tensor::float(vec![1, 3], vec![1.0, -2.5, -f32::MIN_POSITIVE]);
+                c.tensors.insert("encoder_q.w".into(), tensor);
+            },
+        ] {
+            assert_ne!(changed(change), first);
+        }
+        // A run's state says it; an earlier one is none of it.
+        let mut own = example();
+        own.metadata.insert("format".into(), FORMAT.into());
+        let (text, sum) = (bytes(&own), checksum(&own));
+        let (_, metadata) = SafeTensors::read_metadata(&text).unwrap();
+        assert_eq!(metadata.metadata().as_ref().unwrap()[CHECKSUM], sum);
+        assert_eq!(
+            changed(|c| drop(c.metadata.insert(CHECKSUM.into(), "old".into()))),
+            first
+        );
     }
 }

@@ -29,13 +29,13 @@ pub struct Foreign {
     pub verb: &'static str,
     /// What the verb does, in a line.
     pub about: &'static str,
-    /// The program's own name, such as `main_moco.py`.
-    pub program: &'static str,
-    /// The experiment that its arguments ask for.
+    /// Its own name, such as `main_moco.py`, or those of several with the same flags.
+    pub programs: &'static [&'static str],
+    /// The experiment that its arguments ask for; a program's name may precede them.
     pub experiment: fn(&[String]) -> Result<Translation, Failure>,
-    /// The arguments nearest to a training stage, given as its settings by their paths within the stage; none where
-    /// the program does something else.
-    pub arguments: fn(&BTreeMap<String, String>) -> Option<Vec<String>>,
+    /// The command nearest to a training stage, the program's name first. The stage is given as its settings by their
+    /// paths within it; none where the program does something else.
+    pub command: fn(&BTreeMap<String, String>) -> Option<Vec<String>>,
 }
 
 /// An experiment file made of arguments.
@@ -57,7 +57,7 @@ pub(super) fn command(foreign: &Foreign) -> Command {
                 .value_name("FLAGS")
                 .help(format!(
                     "Those of {}; `--print` prints the experiment file and runs nothing",
-                    foreign.program
+                    foreign.programs.join(" or ")
                 ))
                 .action(ArgAction::Append)
                 .num_args(0..)
@@ -114,13 +114,13 @@ pub(super) fn flags(experiment: &Experiment, programs: &[Foreign]) -> Result<Str
         text += &format!("{}\n", stage.name);
         let told = programs
             .iter()
-            .find_map(|foreign| Some((foreign, (foreign.arguments)(&own)?)));
+            .find_map(|foreign| Some((foreign, (foreign.command)(&own)?)));
         match told {
             None => text += "  no program that is known here trains so\n",
-            Some((foreign, arguments)) => {
-                let words: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
-                text += &format!("  {} {}\n", foreign.program, words.join(" "));
-                for line in unsaid(foreign, &arguments, &own, plan.seed)? {
+            Some((foreign, command)) => {
+                let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
+                text += &format!("  {}\n", words.join(" "));
+                for line in unsaid(foreign, &command, &own, plan.seed)? {
                     text += &format!("  {line}\n");
                 }
             }
@@ -133,14 +133,14 @@ pub(super) fn flags(experiment: &Experiment, programs: &[Foreign]) -> Result<Str
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// What `arguments` give otherwise than a stage's settings are.
+/// What `command` gives otherwise than a stage's settings are.
 fn unsaid(
     foreign: &Foreign,
-    arguments: &[String],
+    command: &[String],
     own: &BTreeMap<String, String>,
     seed: u64,
 ) -> Result<Vec<String>, Refusal> {
-    let translation = (foreign.experiment)(arguments)?;
+    let translation = (foreign.experiment)(command)?;
     let again = plan(foreign, &translation.text)?;
     let settings = compare::settings(&again.resolved)?;
     let given: BTreeMap<_, _> = settings

@@ -1,7 +1,8 @@
 //! `new-plugin NAME`: a crate with a plugin of each kind to begin from, and a program that has them beside the stock ones.
 //!
-//! Its files lie in `template` beside this package's manifest, as they are but for three names. The crate depends on this
-//! framework by its folder: the one that this program was built from, unless another is given.
+//! Its files lie in `template` beside this package's manifest, as they are but for four names. The crate depends on this
+//! framework by its folder, the one that this program was built from unless another is given, or by its version where this
+//! program was built from a registry's packages, which lie each by itself.
 
 use std::{
     fs, io,
@@ -13,6 +14,17 @@ use crate::failure::{Failure, disk};
 
 /// Where this framework was when the program was built.
 const BUILT_FROM: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The folder that Cargo unpacks this package into when it comes from a registry.
+const PACKAGE: &str = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION"));
+
+/// How the crate depends on smallfry.
+enum Sources {
+    /// By the folder of all its sources.
+    Folder(PathBuf),
+    /// By its version.
+    Registry,
+}
 
 /// The files of the crate and their contents. The manifest has another name here, or this folder would be a package of its
 /// own and be left out of this one.
@@ -113,17 +125,19 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The folder of smallfry's sources, made absolute.
-fn find_sources(given: Option<&Path>) -> Result<PathBuf, Failure> {
+/// Smallfry's sources: the `given` folder, made absolute, or those of this program.
+fn find_sources(given: Option<&Path>) -> Result<Sources, Failure> {
+    let built_from = Path::new(BUILT_FROM);
     let checkout = match given {
         Some(given) => given,
-        None => Path::new(BUILT_FROM)
-            .parent()
-            .unwrap_or(Path::new(BUILT_FROM)),
+        None if built_from.ends_with(PACKAGE) => return Ok(Sources::Registry),
+        None => built_from.parent().unwrap_or(built_from),
     };
     let whole = ["framework", "plugins"].map(|part| checkout.join(part).join("Cargo.toml"));
     match whole.iter().find(|manifest| !manifest.is_file()) {
-        None => fs::canonicalize(checkout).map_err(|error| disk("read", checkout, &error)),
+        None => fs::canonicalize(checkout)
+            .map(Sources::Folder)
+            .map_err(|error| disk("read", checkout, &error)),
         Some(missing) => Err(Failure::mistake(format!(
             "these are not smallfry's sources: there is no {}",
             missing.display()
@@ -133,7 +147,7 @@ fn find_sources(given: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 /// Writes all files into a folder beside `root` first, so that a crate is there wholly or not at all.
-fn write(root: &Path, name: &str, sources: &Path) -> Result<(), Failure> {
+fn write(root: &Path, name: &str, sources: &Sources) -> Result<(), Failure> {
     if root.symlink_metadata().is_ok() {
         return Err(Failure::mistake(format!("{} exists", root.display()))
             .help("choose another name, or another folder by `--folder DIR`"));
@@ -148,7 +162,7 @@ fn write(root: &Path, name: &str, sources: &Path) -> Result<(), Failure> {
     })
 }
 
-fn write_files(root: &Path, name: &str, sources: &Path) -> Result<(), (PathBuf, io::Error)> {
+fn write_files(root: &Path, name: &str, sources: &Sources) -> Result<(), (PathBuf, io::Error)> {
     for (path, text) in FILES {
         let path = root.join(path);
         let folder = path.parent().unwrap_or(root);
@@ -158,12 +172,18 @@ fn write_files(root: &Path, name: &str, sources: &Path) -> Result<(), (PathBuf, 
     Ok(())
 }
 
-fn filled(text: &str, name: &str, sources: &Path) -> String {
-    let folder = |part: &str| quoted(&sources.join(part).to_string_lossy());
+fn filled(text: &str, name: &str, sources: &Sources) -> String {
+    let dependency = |part: &str| match sources {
+        Sources::Folder(folder) => {
+            let path = quoted(&folder.join(part).to_string_lossy());
+            format!("{{ path = {path} }}")
+        }
+        Sources::Registry => quoted(env!("CARGO_PKG_VERSION")),
+    };
     text.replace("{{name}}", name)
         .replace("{{crate}}", &name.replace('-', "_"))
-        .replace("{{framework}}", &folder("framework"))
-        .replace("{{plugins}}", &folder("plugins"))
+        .replace("{{framework}}", &dependency("framework"))
+        .replace("{{plugins}}", &dependency("plugins"))
 }
 
 /// A text as a manifest writes it.
@@ -206,16 +226,28 @@ mod tests {
 
     #[test]
     fn every_name_is_filled_in() {
+        let folder = Sources::Folder("/a \"b\"".into());
         for (path, text) in FILES {
-            let text = filled(text, "my-plugins", Path::new("/a \"b\""));
+            let text = filled(text, "my-plugins", &folder);
             assert!(!text.contains("{{"), "{path}");
         }
-        let manifest = filled(FILES[0].1, "my-plugins", Path::new("/a \"b\""));
-        assert!(
-            manifest.contains(r#"{ path = "/a \"b\"/framework" }"#),
-            "{manifest}"
-        );
-        let main = filled(FILES[5].1, "my-plugins", Path::new("/a"));
+        for (sources, framework, plugins) in [
+            (
+                &folder,
+                r#"{ path = "/a \"b\"/framework" }"#,
+                r#"{ path = "/a \"b\"/plugins" }"#,
+            ),
+            (
+                &Sources::Registry,
+                concat!('"', env!("CARGO_PKG_VERSION"), '"'),
+                concat!('"', env!("CARGO_PKG_VERSION"), '"'),
+            ),
+        ] {
+            let manifest = filled(FILES[0].1, "my-plugins", sources);
+            let wanted = format!("\nsmallfry = {framework}\nsmallfry-plugins = {plugins}\n");
+            assert!(manifest.contains(&wanted), "{manifest}");
+        }
+        let main = filled(FILES[5].1, "my-plugins", &folder);
         assert!(main.contains("use my_plugins as _;"), "{main}");
     }
 

@@ -1,7 +1,7 @@
 //! Loads and calls a library in a process of its own, so that whatever foreign code does ends as a message.
 //!
 //! The process is the same program with the verb `isolated-metric` ([`serve`]). Features go to it through a pipe in binary
-//! ([`wire`]), its answer comes back through another. It is alone in its process group, and whatever happens the whole
+//! (`wire`), its answer comes back through another. It is alone in its process group, and whatever happens the whole
 //! group is killed and the process reaped before a call returns. This protects a run from accidents; it is no sandbox:
 //! the library still has all rights of the user.
 

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Fields, STAGES};
+use super::{Fields, STAGES, folder_is_start};
 use crate::{
     diagnostic::Diagnostic,
     overrides::{apply_one, stage_name},
@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// Fields that a file has for itself and that no other takes over.
-const OWN: [&str; 3] = ["base", "changes", "folder"];
+/// Fields that a file has for itself and that no other takes over, beside its name and where its paths start.
+const OWN: [&str; 2] = ["base", "changes"];
 
 /// Fields of a stage of which one takes the place of the other.
 const ALTERNATIVES: [(&str, &str); 2] = [("view", "views"), ("views", "view")];
@@ -149,7 +149,8 @@ fn settled(
 ) -> Option<Source> {
     let whole = Value::parse(base.text(), base.all());
     let note = format!("it is the base of {above}");
-    let given = field(&base, &whole, "folder").cloned();
+    let starts = folder_is_start(word(&base, &whole).unwrap_or_default());
+    let given = field(&base, &whole, "folder").filter(|_| starts).cloned();
     let start = match given
         .as_ref()
         .map(|given| base.parse::<PathBuf>(&given.value))
@@ -223,9 +224,12 @@ fn woven(
         errors,
     };
     let experiment = above_word == Some("Experiment");
-    loom.fields(&below_value, &above_value, |name| {
+    let starts = folder_is_start(above_word.unwrap_or_default());
+    loom.fields(&below_value, &above_value, |name| match name {
+        "folder" => starts,
         // A run folder of its own for each file.
-        OWN.contains(&name) || experiment && name == "name"
+        "name" => experiment,
+        _ => OWN.contains(&name),
     });
     Some(weave.finish())
 }
@@ -275,7 +279,7 @@ impl Loom<'_> {
         }
         for ours in above.fields() {
             let name = file.slice(&ours.name);
-            if used.contains(&std::ptr::from_ref(ours)) || ["base", "changes"].contains(&name) {
+            if used.contains(&std::ptr::from_ref(ours)) || OWN.contains(&name) {
                 continue;
             }
             self.weave.take(self.above, &ours.name);

@@ -14,7 +14,7 @@ use crate::{
     registry::{Built, Context, Kind, build_at, build_in, entries, one},
     source::{
         Site, Source,
-        explain::{Misfit, range_of, suggest},
+        explain::{Misfit, not_finite, range_of, suggest},
         nearest,
         syntax::{Body, Field, Value},
     },
@@ -235,14 +235,21 @@ impl<'a> Fields<'a> {
     }
 
     fn read<T: DeserializeOwned>(&mut self, field: &Field, example: &str) -> Option<T> {
+        let pattern = || Some(format!("for example, `{example}`"));
         match self.reader.source.parse(&field.value) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                let source = &self.reader.source;
+                let Some(error) = not_finite(source, field, self.owner, pattern) else {
+                    return Some(value);
+                };
+                self.reader.errors.push(error);
+                None
+            }
             Err(error) => {
                 let misfit = Misfit {
                     range: range_of(&self.reader.source, &field.value, &error),
                     code: error.code,
                 };
-                let pattern = || Some(format!("for example, `{example}`"));
                 let error = misfit.diagnose(&self.reader.source, field, self.owner, pattern);
                 self.reader.errors.push(error);
                 None

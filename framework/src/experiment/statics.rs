@@ -26,16 +26,18 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
     let data = fields.plugin("data");
     let mode = mode(&mut fields);
     let per_class = fields.count("per_class", Some(PER_CLASS), "50");
+    let place = fields.field("folder").map(|field| field.value);
     let folder = fields
         .optional::<Option<PathBuf>>("folder", "\"views\"")
-        .flatten();
+        .flatten()
+        .map(|folder| fields.reader.path(&folder, &place.unwrap_or_default()));
     fields.finish();
     let stage = Views {
         name,
         data: data?,
         mode,
         per_class,
-        folder: folder.map(|folder| reader.folder.join(folder)),
+        folder: folder.as_ref().map(|folder| reader.folder.join(folder)),
         site,
     };
     let mut lines = vec![
@@ -44,7 +46,7 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         ("mode", format!("{:?}", stage.mode)),
         ("per_class", stage.per_class.to_string()),
     ];
-    if let Some(folder) = &stage.folder {
+    if let Some(folder) = &folder {
         lines.push(("folder", quoted(&folder.to_string_lossy())));
     }
     Some((Stage::Views(stage), layout::block("Views", &lines)))

@@ -13,7 +13,7 @@ use crate::{
     diagnostic::Diagnostic,
     source::{
         Site, Source, dialect,
-        explain::{Misfit, offset_of, range_of, reword, suggest},
+        explain::{Misfit, not_finite, offset_of, range_of, reword, suggest},
         syntax::{Body, Field, Value},
     },
 };
@@ -138,6 +138,11 @@ fn parameters<K: Kind + ?Sized, P: Plugin<K>>(
             ));
         } else if let Err(error) = alone::<P>(context, source, field, &mut reading) {
             errors.push(error.diagnose(source, field, P::NAME, || default_of::<K, P>(name)));
+        } else if reading.errors.is_empty() {
+            // Within a plugin in this field it has been told, with that plugin's name.
+            errors.extend(not_finite(source, field, P::NAME, || {
+                default_of::<K, P>(name)
+            }));
         }
         errors.append(&mut reading.errors);
     }

@@ -1,14 +1,14 @@
 //! Readies a plan's stages, before any long work and before anything is written: `preflight` checks each against its
 //! data, this file checks them against each other and works out where weights come from.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use smallfry_data::Dataset;
 
 use crate::{
     DataSet,
-    checkpoint::Weights,
-    evaluate::{self, Given, Known, Sets, Source},
+    checkpoint::{Weights, held::TENSORS},
+    evaluate::{self, Known, Sets, Source},
     failure::Failure,
     fingerprint, map,
     objective::Setup,
@@ -59,6 +59,20 @@ impl Prepared<'_> {
             Self::Views(stage) => &stage.stage.name,
             Self::Probe(stage) => &stage.stage.name,
             Self::Map(stage) => &stage.stage.name,
+        }
+    }
+
+    /// Lets go of the files of weights that it was to read, which it will not need any more.
+    pub(crate) fn release(&self) {
+        let source = match self {
+            Self::Pretrain { training, .. } => return training.release(),
+            Self::Views(_) => return,
+            Self::Evaluate { source, .. } => source,
+            Self::Probe(stage) => &stage.source,
+            Self::Map(stage) => &stage.source,
+        };
+        if let Source::File(file) = source {
+            file.release();
         }
     }
 
@@ -159,7 +173,7 @@ fn file_name(what: &str, name: &str) -> Result<(), Failure> {
 
 /// The set that `preflight` opened.
 fn set(set: &Built<dyn DataSet>, opened: &Opened) -> Arc<dyn Dataset> {
-    let data = opened.get(&set.resolved);
+    let data = opened.sets.get(&set.resolved);
     Arc::clone(data.expect("a plan that passed has all its sets opened"))
 }
 
@@ -190,23 +204,28 @@ fn pretrain<'a>(
         epochs: stage.epochs,
     };
     let mut config = fingerprint::pretrain(stage, seed, &*data);
-    let initial = stage.initial.as_ref().map(Start::of).transpose()?;
+    let initial = stage.initial.as_ref();
+    let initial = initial
+        .map(|initial| Start::of(initial, &opened.files))
+        .transpose()?;
     if let Some(start) = &initial {
         config += &fingerprint::initial(
             start.initial.extent,
             &initial_identity(stage, start, before)?,
         );
     }
-    config += &sources::identify(stage, |name| {
+    let files = sources::files(stage, &opened.files)?;
+    config += &sources::identify(stage, &files, |name| {
         let mut before = before.iter().flatten();
         let known = before.find(|stage| stage.name() == name)?;
         Some(known.fingerprint())
-    })?;
+    });
     let training = Training {
         stage,
         setup,
         config,
         initial,
+        files,
         health: health_sets(stage, opened),
     };
     Ok(Prepared::Pretrain { training, data })
@@ -233,9 +252,12 @@ fn initial_identity(
     start: &Start,
     before: &[Option<Prepared<'_>>],
 ) -> Result<String, Failure> {
-    let name = match (&start.initial.origin, &start.hash) {
-        (Origin::File(_), hash) => return Ok(format!("file {}", hash.as_deref().unwrap_or(""))),
+    let name = match (&start.initial.origin, &start.file) {
         (Origin::Stage(name), _) => name,
+        (Origin::File(_), file) => {
+            let hash = file.as_ref().map_or("", |file| file.hash());
+            return Ok(format!("file {hash}"));
+        }
     };
     let mut before = before.iter().flatten();
     match before.find(|earlier| earlier.name() == name) {
@@ -284,7 +306,7 @@ impl<'a> Place<'_, 'a> {
 
     /// The set of `images`; that of a stage of views is listed before it is written.
     fn images(&self, images: &Images) -> Arc<dyn Dataset> {
-        let data = self.opened.get(&images.resolved());
+        let data = self.opened.sets.get(&images.resolved());
         Arc::clone(data.expect("a plan that passed has all its sets known"))
     }
 
@@ -336,7 +358,7 @@ impl<'a> Place<'_, 'a> {
                     }
                     None => {
                         let seed = self.seed;
-                        (Source::Given(Given::Seed(seed)), format!("seed {seed}"))
+                        (Source::Seed(seed), format!("seed {seed}"))
                     }
                 })
             }
@@ -372,11 +394,9 @@ impl<'a> Place<'_, 'a> {
                 Ok((Source::End(index), identity))
             }
             Weights::File(path) => {
-                let given = evaluate::preflight(subject, path)?;
-                let bytes =
-                    fs::read(path).map_err(|error| crate::failure::disk("read", path, &error))?;
-                let identity = format!("file {}", blake3::hash(&bytes).to_hex());
-                Ok((Source::Given(given), identity))
+                let file = self.opened.files.hold(path, TENSORS)?;
+                let identity = format!("file {}", file.hash());
+                Ok((Source::File(file), identity))
             }
         }
     }

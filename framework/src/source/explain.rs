@@ -6,7 +6,7 @@ use ron::error::{Error, Position, SpannedError};
 
 use super::{
     Source,
-    syntax::{Body, Field, Value, is_blank, mismatched, unclosed},
+    syntax::{Body, Field, Value, is_blank, mismatched, no_finite_number, unclosed},
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -214,6 +214,25 @@ impl Misfit {
         };
         diagnostic
     }
+}
+
+/// Tells of a number in `field` of `owner` that is none or has no end, which RON takes and nothing can be done with.
+pub(crate) fn not_finite(
+    source: &Source,
+    field: &Field,
+    owner: &str,
+    pattern: impl FnOnce() -> Option<String>,
+) -> Option<Diagnostic> {
+    let found = no_finite_number(source.slice(&field.value))?;
+    let place = field.value.start + found.start..field.value.start + found.end;
+    let message = format!(
+        "`{}` of {owner}: expected a finite number, found `{}`",
+        source.slice(&field.name),
+        source.slice(&place)
+    );
+    let mut diagnostic = source.error(&place, message);
+    diagnostic.help = pattern();
+    Some(diagnostic)
 }
 
 /// What would be right, where RON knows the names.

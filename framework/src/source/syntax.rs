@@ -149,6 +149,37 @@ pub(crate) fn is_blank(text: &str) -> bool {
     scanner.rest().is_empty()
 }
 
+/// The first number in `text` that is none or has no end: `NaN`, `inf`, or one too large to be held.
+pub(crate) fn no_finite_number(text: &str) -> Option<Range<usize>> {
+    let mut scanner = Scanner { text, at: 0 };
+    loop {
+        scanner.blanks();
+        if scanner.string() || scanner.character() {
+            continue;
+        }
+        let start = scanner.at;
+        while (scanner.peek()).is_some_and(|c| c.is_alphanumeric() || "_.+-".contains(c)) {
+            scanner.advance();
+        }
+        let word = &text[start..scanner.at];
+        if word.is_empty() {
+            scanner.advance()?;
+        } else if is_not_finite(word) {
+            return Some(start..scanner.at);
+        }
+    }
+}
+
+/// Whether a word is such a number; it may name its type, as `1.0f32`.
+fn is_not_finite(word: &str) -> bool {
+    let bare = word.trim_start_matches(['+', '-']);
+    let bare = (bare.strip_suffix("f32").or(bare.strip_suffix("f64"))).unwrap_or(bare);
+    let number = || bare.replace('_', "").parse::<f64>();
+    ["inf", "NaN"].contains(&bare)
+        || bare.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+            && number().is_ok_and(|number| !number.is_finite())
+}
+
 /// Calls `each` for every bracket with its place and whether it opens, while that wants more.
 fn brackets(text: &str, mut each: impl FnMut(usize, bool) -> bool) {
     let mut scanner = Scanner { text, at: 0 };
@@ -495,6 +526,28 @@ mod tests {
             assert!(!text[..inside].contains("1)"), "{text}");
         }
         assert_eq!(parse("MoCo").1.inside("MoCo"), None);
+    }
+
+    #[test]
+    fn numbers_without_end_are_found() {
+        for (text, found) in [
+            ("1.5", None),
+            ("inf", Some("inf")),
+            ("-inf", Some("-inf")),
+            ("(0.2, NaN)", Some("NaN")),
+            ("[1, +inff32, inf]", Some("+inff32")),
+            ("1e999", Some("1e999")),
+            ("1_000e9_99", Some("1_000e9_99")),
+            ("1e308", None),
+            ("99999999999999999999999", None),
+            ("\"inf\"", None),
+            ("'i'", None),
+            ("/* inf */ Info(infer: 2) // NaN", None),
+            ("r#\"NaN\"#", None),
+        ] {
+            let range = no_finite_number(text);
+            assert_eq!(range.map(|range| &text[range]), found, "{text}");
+        }
     }
 
     #[test]

@@ -99,6 +99,10 @@ pub fn backbone_faults(backbone: &dyn Backbone) -> Vec<String> {
         "gives features that are no numbers".to_owned(),
     );
     fault(
+        encoder.specs() != encoder.parameters().specs(),
+        "its encoder lists other tensors than it has".to_owned(),
+    );
+    fault(
         values(&embed(&mut encoder)).as_ref() != before.as_slice(),
         "gives two results for the same images".to_owned(),
     );

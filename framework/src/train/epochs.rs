@@ -93,7 +93,7 @@ impl Training<'_> {
                 .and_then(|()| report::write(workplace.folder.root()))
                 .map_err(|failure| recorder.remaining(failure))?;
             if epoch == begin.epoch
-                && let Some(note) = recorder.missing_figure()?
+                && let Some(note) = recorder.missing_figure()
             {
                 workplace.note(note);
             }

@@ -8,8 +8,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
-    fs,
     path::Path,
+    sync::Arc,
 };
 
 use smallfry_formats::visible;
@@ -20,9 +20,13 @@ use smallfry_nn::{
 
 use super::state::{self, Descents};
 use crate::{
-    checkpoint::{self, Checkpoint, Container, Tensor, Values, fill, layout, torch},
+    checkpoint::{
+        self, Checkpoint, Container, Tensor, Values, fill,
+        held::{Held, Reader, Shelf, TENSORS},
+        layout, torch,
+    },
     convert,
-    failure::{Failure, disk},
+    failure::Failure,
     objective::{Buffer, BufferValues, Learner, Setup},
     plan::{Extent, Initial, Origin, Pretrain},
     workplace::folder::RunFolder,
@@ -31,13 +35,27 @@ use crate::{
 /// Names that a line shows at most.
 const SHOWN: usize = 8;
 
-/// What a stage starts from, identified by its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A whole state, which a file of PyTorch's has under the reference's names.
+const WHOLE: Reader = Reader {
+    name: "whole state",
+    read: |path| read(path, Extent::Resume),
+};
+
+/// How to read a file that a stage starts from to some extent.
+fn reader(extent: Extent) -> Reader {
+    match extent {
+        Extent::Resume => WHOLE,
+        Extent::Restart | Extent::Backbone => TENSORS,
+    }
+}
+
+/// What a stage starts from.
+#[derive(Debug)]
 pub struct Start {
-    /// What the file says.
+    /// What the experiment file says.
     pub initial: Initial,
-    /// The hash of a file's bytes; none for a stage.
-    pub hash: Option<String>,
+    /// The file of weights; none for a stage.
+    pub file: Option<Held>,
 }
 
 /// What was taken over.
@@ -71,14 +89,14 @@ impl Start {
     ///
     /// # Errors
     /// There is no such file.
-    pub fn of(initial: &Initial) -> Result<Self, Failure> {
-        let hash = match &initial.origin {
+    pub fn of(initial: &Initial, files: &Shelf) -> Result<Self, Failure> {
+        let file = match &initial.origin {
             Origin::Stage(_) => None,
-            Origin::File(path) => Some(hash(path)?),
+            Origin::File(path) => Some(files.hold(path, reader(initial.extent))?),
         };
         Ok(Self {
             initial: initial.clone(),
-            hash,
+            file,
         })
     }
 
@@ -86,27 +104,19 @@ impl Start {
     ///
     /// # Errors
     /// It is missing, damaged, or not what it was when the run began.
-    pub fn load(&self, folder: &RunFolder) -> Result<(Checkpoint, String), Failure> {
-        match &self.initial.origin {
-            Origin::Stage(name) => {
+    pub fn load(&self, folder: &RunFolder) -> Result<(Arc<Checkpoint>, String), Failure> {
+        match (&self.initial.origin, &self.file) {
+            (Origin::File(path), file) => {
+                let file = file.as_ref().expect("a start from a file holds it");
+                Ok((file.take()?, named(path)))
+            }
+            (Origin::Stage(name), _) => {
                 let store = folder.checkpoints(name);
                 let last = store.epochs()?.pop().ok_or_else(|| {
                     Failure::mistake(format!("stage `{name}` has no checkpoint to start from"))
                 })?;
-                Ok((
-                    checkpoint::read(&store.path(last))?,
-                    format!("stage `{name}`"),
-                ))
-            }
-            Origin::File(path) => {
-                if self.hash.as_ref() != Some(&hash(path)?) {
-                    return Err(Failure::mistake(format!(
-                        "{} is another file than when the run began",
-                        path.display()
-                    ))
-                    .help("put the file back, or run again from the start"));
-                }
-                Ok((read(path, self.initial.extent)?, named(path)))
+                let checkpoint = checkpoint::read(&store.path(last))?;
+                Ok((Arc::new(checkpoint), format!("stage `{name}`")))
             }
         }
     }
@@ -116,13 +126,6 @@ impl Start {
 fn named(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| visible(&name.to_string_lossy()))
-}
-
-fn hash(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path).map_err(|error| {
-        disk("read", path, &error).help("`initial` names the file that training starts from")
-    })?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// The state in the file at `path`; a whole state of the reference's under this program's names.
@@ -152,8 +155,9 @@ pub fn examine(
     path: &Path,
     stage: &Pretrain,
     setup: &Setup,
+    files: &Shelf,
 ) -> Result<Vec<String>, Failure> {
-    let checkpoint = read(path, extent)?;
+    let checkpoint = files.read(path, reader(extent))?;
     let objective = &stage.objective;
     let mut learner = objective
         .start(setup, &*stage.backbone.plugin)

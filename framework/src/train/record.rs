@@ -27,7 +27,55 @@ pub(super) struct Recorder<'a> {
     store: &'a Store,
     log: Log,
     timings: Log,
+    lead: Option<Lead<'a>>,
     saved: Instant,
+}
+
+/// The best epoch of a stage so far, by the lines of its log.
+struct Lead<'a> {
+    best: &'a Best,
+    stage: &'a str,
+    /// It, with its figure.
+    epoch: Option<(usize, f64)>,
+}
+
+impl<'a> Lead<'a> {
+    /// That of all lines in the log of `folder`.
+    fn of(best: &'a Best, stage: &'a str, folder: &RunFolder) -> Result<Self, Failure> {
+        let mut lead = Self {
+            best,
+            stage,
+            epoch: None,
+        };
+        let entries: Vec<Entry> = lines::read(&folder.path("log.jsonl"))?;
+        entries.iter().for_each(|entry| lead.see(entry));
+        Ok(lead)
+    }
+
+    /// Takes a further line into account.
+    fn see(&mut self, entry: &Entry) {
+        let (Entry::Epoch { stage, epoch, .. }
+        | Entry::Health {
+            stage,
+            epoch: epoch @ 1..,
+            ..
+        }) = entry
+        else {
+            return;
+        };
+        if stage != self.stage {
+            return;
+        }
+        let figure = entry.figure(self.best.figure());
+        let candidate = figure.map(|figure| (*epoch, figure));
+        if let Some(candidate) = candidate
+            && self
+                .epoch
+                .is_none_or(|leading| self.best.prefers(candidate, leading))
+        {
+            self.epoch = Some(candidate);
+        }
+    }
 }
 
 impl<'a> Recorder<'a> {
@@ -45,6 +93,8 @@ impl<'a> Recorder<'a> {
         let events = Events::open(folder.root(), &stage.name)?;
         log.follow(&events);
         timings.follow(&events);
+        let best = stage.keep.best.as_ref();
+        let lead = best.map(|best| Lead::of(best, &stage.name, folder));
         Ok(Self {
             stage: &stage.name,
             save: &stage.save,
@@ -53,6 +103,7 @@ impl<'a> Recorder<'a> {
             store,
             log,
             timings,
+            lead: lead.transpose()?,
             saved: Instant::now(),
         })
     }
@@ -62,9 +113,12 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// The disk is full or broken.
     pub fn line(&mut self, entry: &Entry) -> Result<(), Failure> {
-        self.log
-            .append(entry)
-            .map_err(|failure| self.remaining(failure))
+        let appended = self.log.append(entry);
+        appended.map_err(|failure| self.remaining(failure))?;
+        if let Some(lead) = &mut self.lead {
+            lead.see(entry);
+        }
+        Ok(())
     }
 
     /// Whether the state is to be saved after step `step` though the epoch goes on.
@@ -81,8 +135,7 @@ impl<'a> Recorder<'a> {
             .folder
             .check_owned()
             .and_then(|()| self.log.sync())
-            .and_then(|()| self.best())
-            .and_then(|best| self.store.save(checkpoint, mark, self.keep, best));
+            .and_then(|()| self.store.save(checkpoint, mark, self.keep, self.best()));
         self.saved = Instant::now();
         saved.map_err(|failure| self.remaining(failure))
     }
@@ -97,25 +150,18 @@ impl<'a> Recorder<'a> {
     }
 
     /// What to tell the user if the best epoch is to be kept but no line of the log has the figure that decides.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn missing_figure(&self) -> Result<Option<String>, Failure> {
-        Ok(match (&self.keep.best, self.best()?) {
-            (Some(best), None) => Some(format!(
-                "log.jsonl has no figure `{}` of stage `{}`, so no best epoch is kept",
-                best.figure(),
-                self.stage
-            )),
-            _ => None,
-        })
+    pub fn missing_figure(&self) -> Option<String> {
+        let lead = self.lead.as_ref().filter(|lead| lead.epoch.is_none())?;
+        Some(format!(
+            "log.jsonl has no figure `{}` of stage `{}`, so no best epoch is kept",
+            lead.best.figure(),
+            self.stage
+        ))
     }
 
-    fn best(&self) -> Result<Option<usize>, Failure> {
-        match &self.keep.best {
-            Some(best) => best_epoch(best, self.stage, self.folder),
-            None => Ok(None),
-        }
+    fn best(&self) -> Option<usize> {
+        let (epoch, _) = self.lead.as_ref()?.epoch?;
+        Some(epoch)
     }
 
     /// A failure of the disk, with what is left to go on from.
@@ -149,17 +195,6 @@ pub(super) fn best_epoch(
     stage: &str,
     folder: &RunFolder,
 ) -> Result<Option<usize>, Failure> {
-    let entries: Vec<Entry> = lines::read(&folder.path("log.jsonl"))?;
-    let figures = entries.iter().filter_map(|entry| match entry {
-        Entry::Epoch {
-            stage: of, epoch, ..
-        }
-        | Entry::Health {
-            stage: of,
-            epoch: epoch @ 1..,
-            ..
-        } if of == stage => Some((*epoch, entry.figure(best.figure())?)),
-        _ => None,
-    });
-    Ok(best.of(figures))
+    let lead = Lead::of(best, stage, folder)?;
+    Ok(lead.epoch.map(|(epoch, _)| epoch))
 }

@@ -3,20 +3,26 @@
 //! A source is a file, or the last checkpoint of a training stage before this one. Of a stage that has yet to run the
 //! check asks its learner as it would start: the names and sizes of its tensors do not change in training.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use super::{Training, state};
 use crate::{
     Invalid,
-    checkpoint::{self, Checkpoint, Weights},
+    checkpoint::{
+        self, Checkpoint, Weights,
+        held::{Held, Shelf, TENSORS},
+    },
     diagnostic::Diagnostic,
-    failure::{Failure, disk},
+    failure::Failure,
     fingerprint,
     objective::{Learner, Setup, Source},
     plan::{Plan, Pretrain, Stage},
     source::explain::suggest,
     workplace::folder::RunFolder,
 };
+
+/// The files among the sources of a stage, by the parameters that name them.
+pub type Files = BTreeMap<&'static str, Held>;
 
 /// Checks the sources of all stages of `plan`; `samples` tells the number of images of a stage, where its data could be
 /// opened. Gives what would be taken, by stage.
@@ -25,6 +31,7 @@ use crate::{
 /// Everything that is wrong with them.
 pub(crate) fn check(
     plan: &Plan,
+    files: &Shelf,
     samples: impl Fn(&Pretrain) -> Option<usize>,
 ) -> Result<BTreeMap<usize, Vec<String>>, Vec<Diagnostic>> {
     let (mut facts, mut errors) = (BTreeMap::new(), Vec::new());
@@ -34,7 +41,7 @@ pub(crate) fn check(
         };
         let objective = &stage.objective;
         for source in objective.sources() {
-            let found = look(plan, index, &source, &samples).and_then(|found| {
+            let found = look(plan, files, index, &source, &samples).and_then(|found| {
                 let Some((checkpoint, origin)) = found else {
                     return Ok(());
                 };
@@ -55,10 +62,11 @@ pub(crate) fn check(
 /// What is known now of a source of stage `index`, and what messages call it; none where there is nothing to be known.
 fn look(
     plan: &Plan,
+    files: &Shelf,
     index: usize,
     source: &Source,
     samples: &impl Fn(&Pretrain) -> Option<usize>,
-) -> Result<Option<(Checkpoint, String)>, Invalid> {
+) -> Result<Option<(Arc<Checkpoint>, String)>, Invalid> {
     let refuse = |failure: Failure| {
         let invalid = Invalid::new(source.parameter, failure.message);
         match failure.help {
@@ -69,7 +77,7 @@ fn look(
     match &source.weights {
         Weights::Untrained => Ok(None),
         Weights::File(path) => {
-            let checkpoint = checkpoint::read(path).map_err(refuse)?;
+            let checkpoint = files.read(path, TENSORS).map_err(refuse)?;
             Ok(Some((checkpoint, path.display().to_string())))
         }
         Weights::Stage(name) => {
@@ -84,7 +92,10 @@ fn look(
                 objective.check(&setup).ok()?;
                 objective.start(&setup, &*earlier.backbone).ok()
             });
-            Ok(learner.map(|learner| (state::start(&*learner), format!("stage `{name}`"))))
+            Ok(learner.map(|learner| {
+                let start = Arc::new(state::start(&*learner));
+                (start, format!("stage `{name}`"))
+            }))
         }
     }
 }
@@ -116,39 +127,40 @@ fn earlier<'a>(stages: &'a [Stage], index: usize, name: &str) -> Result<&'a Pret
     })
 }
 
-/// The lines of a fingerprint that identify the sources of `stage` by what they hold; `known` gives the fingerprint of a
-/// stage before it.
+/// The files among the sources of `stage`, for as long as it needs them.
 ///
 /// # Errors
-/// A file cannot be read.
+/// One cannot be read.
+pub(crate) fn files(stage: &Pretrain, files: &Shelf) -> Result<Files, Failure> {
+    let mut held = Files::new();
+    for source in stage.objective.sources() {
+        if let Weights::File(path) = &source.weights {
+            held.insert(source.parameter, files.hold(path, TENSORS)?);
+        }
+    }
+    Ok(held)
+}
+
+/// The lines of a fingerprint that identify the sources of `stage` by what they hold; `known` gives the fingerprint of a
+/// stage before it.
 pub(crate) fn identify<'k>(
     stage: &Pretrain,
+    files: &Files,
     known: impl Fn(&str) -> Option<&'k str>,
-) -> Result<String, Failure> {
+) -> String {
     let mut text = String::new();
     for source in stage.objective.sources() {
         let identity = match &source.weights {
             Weights::Untrained => continue,
-            Weights::File(path) => file(path)?,
+            Weights::File(_) => format!("file {}", files[source.parameter].hash()),
             Weights::Stage(name) => {
                 let known = known(name).expect("a plan that passed has its sources before it");
                 format!("end of {}", fingerprint::hash(known))
             }
         };
-        writeln!(text, "{}: {identity}", line(&source)).expect("a string takes any text");
+        writeln!(text, "source {}: {identity}", source.parameter).expect("a string takes any text");
     }
-    Ok(text)
-}
-
-/// The name of a source in a fingerprint.
-fn line(source: &Source) -> String {
-    format!("source {}", source.parameter)
-}
-
-/// What identifies a file.
-fn file(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path).map_err(|error| disk("read", path, &error))?;
-    Ok(format!("file {}", blake3::hash(&bytes).to_hex()))
+    text
 }
 
 impl Training<'_> {
@@ -165,25 +177,16 @@ impl Training<'_> {
             let (checkpoint, origin) = match &source.weights {
                 Weights::Untrained => continue,
                 Weights::File(path) => {
-                    let begun = fingerprint::configured(&self.config, &line(&source));
-                    if begun != Some(file(path)?) {
-                        return Err(Failure::mistake(format!(
-                            "{} is another file than when the run began",
-                            path.display()
-                        ))
-                        .help("put the file back, or run again from the start"));
-                    }
-                    (checkpoint::read(path)?, path.display().to_string())
+                    let held = &self.files[source.parameter];
+                    (held.take()?, path.display().to_string())
                 }
                 Weights::Stage(name) => {
                     let store = folder.checkpoints(name);
                     let last = store.epochs()?.pop().ok_or_else(|| {
                         Failure::mistake(format!("stage `{name}` has no checkpoint"))
                     })?;
-                    (
-                        checkpoint::read(&store.path(last))?,
-                        format!("stage `{name}`"),
-                    )
+                    let checkpoint = checkpoint::read(&store.path(last))?;
+                    (Arc::new(checkpoint), format!("stage `{name}`"))
                 }
             };
             learner.receive(source.parameter, &checkpoint, &origin)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallfry_nn::network::Role;
+use smallfry_nn::network::{Role, Spec};
 
 use super::meter::Tally;
 use crate::{
@@ -120,6 +120,32 @@ pub fn capture(learner: &dyn Learner, descents: &Descents, position: &Position) 
         checkpoint.tensors.insert(buffer.name, tensor);
     }
     checkpoint
+}
+
+/// What the tensors of [`capture`] take in bytes, found without copying them.
+pub fn bytes(learner: &dyn Learner, descents: &Descents) -> u64 {
+    let mut bytes = 0;
+    for (name, encoder) in learner.encoders() {
+        let specs = encoder.specs();
+        let floats = |counted: &dyn Fn(Role) -> bool| {
+            let counted = specs.iter().filter(|spec| counted(spec.role));
+            4 * counted.map(Spec::len).sum::<usize>()
+        };
+        let counters = specs.iter().filter(|spec| spec.role == Role::Counter);
+        bytes += floats(&|role| role != Role::Counter) + 8 * counters.count();
+        for (_, descent) in descents.iter().filter(|(own, _)| *own == name) {
+            bytes += 8 * usize::from(descent.steps().is_some());
+            bytes +=
+                descent.state().len() * floats(&|role| matches!(role, Role::Weight | Role::Frozen));
+        }
+    }
+    for buffer in learner.buffers() {
+        bytes += match buffer.values {
+            BufferValues::Float(values) => 4 * values.len(),
+            BufferValues::Integer(values) => 8 * values.len(),
+        };
+    }
+    bytes as u64
 }
 
 /// The name of an optimiser's number of steps.

@@ -16,9 +16,9 @@ use super::{
     Training,
     batches::{Batches, ViewBatch},
     machine::{Machine, Stopped},
-    state::{self, Position},
+    state,
 };
-use crate::{checkpoint::Values, failure::Failure, schedule::Progress};
+use crate::{failure::Failure, schedule::Progress};
 
 /// What is known of a training before its first step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,32 +60,12 @@ pub fn outlook(
     let mut machine = training.machine()?;
     Ok(Outlook {
         chance_loss: machine.learner.chance_loss(),
-        checkpoint_bytes: checkpoint_bytes(&machine),
+        checkpoint_bytes: state::bytes(&*machine.learner, &machine.descents),
         trial: match steps {
             0 => None,
             _ => trial(training, &mut machine, data, steps)?,
         },
     })
-}
-
-fn checkpoint_bytes(machine: &Machine) -> u64 {
-    let position = Position {
-        stage: String::new(),
-        epoch: 0,
-        within: None,
-        step: 0,
-        seed: 0,
-        config: String::new(),
-    };
-    let checkpoint = state::capture(&*machine.learner, &machine.descents, &position);
-    let bytes = checkpoint
-        .tensors
-        .values()
-        .map(|tensor| match &tensor.values {
-            Values::Integer(values) => 8 * values.len() as u64,
-            Values::Float(values) => 4 * values.len() as u64,
-        });
-    bytes.sum()
 }
 
 /// None where the stage has not two steps to time.

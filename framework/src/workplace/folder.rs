@@ -1,11 +1,14 @@
 //! The run folder: who may write in it, and where things lie.
 //!
 //! One run at a time owns a folder, by an advisory lock that the system releases when the process ends, however it
-//! ends. A folder that holds anything is never written to without the user's word.
+//! ends. A process that was killed may take a moment to end, above all one with much memory; whoever goes on with its run
+//! at once waits for that moment. A folder that holds anything is never written to without the user's word.
 
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::Existing;
@@ -20,6 +23,12 @@ use crate::{
 pub(crate) const MAPS: &str = "maps";
 
 const LOCK: &str = ".lock";
+
+/// How long a run that goes on with another waits for that to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Everything a run may write in its folder, so that overwriting removes nothing else.
 const FILES: [&str; 7] = [
@@ -53,11 +62,16 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes the folder at `root`; tells also whether an earlier run is to be gone on with.
+    /// Takes the folder at `root`; tells also whether an earlier run is to be gone on with. `tell` says to the user that
+    /// another run is waited for.
     ///
     /// # Errors
     /// It holds something and `existing` says to leave that alone, another run works in it, or it cannot be written.
-    pub fn open(root: &Path, existing: Existing) -> Result<(Self, bool), Failure> {
+    pub fn open(
+        root: &Path,
+        existing: Existing,
+        tell: impl FnOnce(&str),
+    ) -> Result<(Self, bool), Failure> {
         // Asked before the lock is made, so that a refused folder is left exactly as it was.
         if existing == Existing::Refuse && holds_something(root)? {
             return Err(
@@ -74,17 +88,11 @@ impl RunFolder {
             .truncate(false)
             .open(&path)
             .map_err(|error| disk("write", &path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::mistake(format!(
-                    "another run is at work in {}",
-                    root.display()
-                ))
-                .help("wait for it, stop it, or give the experiment another name"));
-            }
-            Err(TryLockError::Error(error)) => return Err(disk("lock", &path, &error)),
-        }
+        let patience = match existing {
+            Existing::Resume => PATIENCE,
+            Existing::Refuse | Existing::Overwrite => Duration::ZERO,
+        };
+        take(&lock, root, patience, tell)?;
         let folder = Self {
             root: root.to_owned(),
             lock,
@@ -210,6 +218,38 @@ impl RunFolder {
         let mut text = serde_json::to_string_pretty(results).expect("results are plain data");
         text.push('\n');
         self.write("results.json", &text)
+    }
+}
+
+/// Locks `lock`, the file of the folder `root`, within `patience`.
+fn take(
+    lock: &File,
+    root: &Path,
+    patience: Duration,
+    tell: impl FnOnce(&str),
+) -> Result<(), Failure> {
+    let (begin, mut tell) = (Instant::now(), Some(tell));
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < patience => {
+                if let Some(tell) = tell.take() {
+                    tell(&format!(
+                        "another run is at work in {}; waiting for its end",
+                        root.display()
+                    ));
+                }
+                thread::sleep(BETWEEN_LOOKS);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::mistake(format!(
+                    "another run is at work in {}",
+                    root.display()
+                ))
+                .help("wait for it, stop it, or give the experiment another name"));
+            }
+            Err(TryLockError::Error(error)) => return Err(disk("lock", &root.join(LOCK), &error)),
+        }
     }
 }
 

@@ -222,6 +222,7 @@ impl Patches {
         let sums: Rows<T> = products + bias.broadcast_like::<Features, Axis<0>>(&shape);
         let outputs = match layer.activation {
             Activation::Identity => sums,
+            // No head of the stock objectives has another.
             _ => sums.relu(),
         };
         match draw {

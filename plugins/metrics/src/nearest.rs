@@ -3,7 +3,7 @@
 //! Half the squared distance of features a and b is |a|²/2 minus their closeness a·b − |b|²/2, and the closenesses of many
 //! features are one large matrix product in single precision, whose start values are −|b|²/2. That alone may order near
 //! neighbours wrongly, so it serves only to pass over what cannot be among the nearest: how far a closeness may be off is
-//! known ([`Bounds`]), and every feature that may still be near enough is measured again, in double precision. Features are
+//! known (`Bounds`), and every feature that may still be near enough is measured again, in double precision. Features are
 //! taken relative to a centre first, which changes no distance and keeps the products small where all features lie
 //! together far from zero. Equal distances go to the earlier feature. The result depends on neither the number of threads
 //! nor the size of any chunk.

@@ -310,6 +310,7 @@ impl Objective for Distil {
                 &self.teacher.preprocessing(),
             ),
             queue: queue(setup.seed),
+            queue_batches: params.queue / setup.batch,
             small_queue: (params.patches > 0).then(|| queue(draw(b"patches\0"))),
             pending: Vec::new(),
             small_pending: Vec::new(),
@@ -355,6 +356,8 @@ struct Distilling {
     encoder: Option<String>,
     recolouring: Option<Recolouring>,
     queue: Queue,
+    /// Batches whose embeddings each queue holds.
+    queue_batches: usize,
     small_queue: Option<Queue>,
     /// The teacher's embeddings of the step at hand, a batch each: they enter the queue after it.
     pending: Vec<Plain<Features>>,
@@ -473,6 +476,10 @@ impl Learner for Distilling {
                 .map(|queue| (1.0 + queue.keys().shape().0 as f64).ln())
                 .sum(),
         )
+    }
+
+    fn queue_batches(&self) -> Option<usize> {
+        Some(self.queue_batches)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -1,7 +1,7 @@
 //! Image files in one tab-separated file, as SEED's training data come.
 //!
 //! Every line is a sample: its key in column 1, its class, a whole number, in column 2, and the image file in base64 in
-//! the last. Where lines start is kept in a file beside it (see [`index`]). Opening reads the start of every line, for
+//! the last. Where lines start is kept in a file beside it (see `index`). Opening reads the start of every line, for
 //! keys and classes, and no pixels. A line that is of no use fails when it is loaded and not before, as one damaged
 //! image among a million must not end a run; but an index that belongs to another file is refused at once.
 

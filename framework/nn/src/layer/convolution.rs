@@ -1,7 +1,8 @@
 //! Dense convolutions, planned for one batch shape by the method that suits them.
 //!
-//! 3×3 of stride 1 goes by [`winograd`], 1×1 by products of the pixels' rows ([`pointwise`]), everything else
-//! by products over the segments of padded bands ([`direct`]). All of them work operands out while they read them.
+//! Maps smaller than the kernel go by products of whole images ([`unrolled`]), 3×3 of stride 1 by [`winograd`], 1×1 by
+//! products of the pixels' rows ([`pointwise`]), everything else by products over the segments of padded bands
+//! ([`direct`]). All of them work operands out while they read them.
 
 use super::Size;
 use crate::{
@@ -14,10 +15,12 @@ mod direct;
 mod pointwise;
 #[cfg(test)]
 mod tests;
+mod unrolled;
 mod winograd;
 
 use direct::Direct;
 use pointwise::Pointwise;
+use unrolled::Unrolled;
 use winograd::Winograd;
 
 /// Output channels that are packed and multiplied together.
@@ -35,6 +38,7 @@ pub(crate) struct Convolution {
 enum Method {
     Winograd(Winograd),
     Pointwise(Pointwise),
+    Unrolled(Unrolled),
     Direct(Direct),
 }
 
@@ -95,6 +99,7 @@ macro_rules! method {
         match &$self.method {
             Method::Winograd($method) => $body,
             Method::Pointwise($method) => $body,
+            Method::Unrolled($method) => $body,
             Method::Direct($method) => $body,
         }
     };
@@ -122,7 +127,9 @@ impl Convolution {
         parameters: &Parameters,
     ) -> Self {
         let weight = parameters.weight_place(&format!("{}.weight", c.name));
-        let method = if Winograd::takes(c, batch, input) {
+        let method = if Unrolled::takes(c, input) {
+            Method::Unrolled(Unrolled::new(level, c, batch, input, output, weight))
+        } else if Winograd::takes(c, batch, input) {
             Method::Winograd(Winograd::new(level, c, batch, input, weight))
         } else if Pointwise::takes(c) {
             Method::Pointwise(Pointwise::new(level, c, batch, input, output, weight))

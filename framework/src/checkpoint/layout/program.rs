@@ -16,7 +16,7 @@ pub struct Program {
 /// Where one encoder stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// What stands before its names, after any [`WRAPPERS`].
+    /// What stands before its names, after any of the `WRAPPERS`.
     pub prefix: &'static str,
     /// What the encoder is called; empty where there is only one.
     pub encoder: &'static str,

@@ -1,11 +1,13 @@
 //! The process of an isolated metric: reads a question, loads the library, answers.
 
 use std::{
+    ffi::{c_int, c_void},
     fs::File,
+    hint,
     io::{self, Read, Write},
     mem::ManuallyDrop,
     os::fd::AsFd,
-    process, thread,
+    process, ptr, thread,
 };
 
 use rustix::{
@@ -52,8 +54,13 @@ pub fn serve(parent: u32) -> io::Result<()> {
         }
         let _ = kill_process(getpid(), Signal::KILL);
     });
-    limit_memory(request.memory_mb)?;
-    wire::write_answer(&mut answer, &work(&request))?;
+    let reply = on_plain_thread(|| {
+        // The first allocation of a thread sets room aside for more, which is none that the library has used.
+        drop(hint::black_box(Box::new(0u64)));
+        limit_memory(request.memory_mb)?;
+        Ok::<_, io::Error>(work(&request))
+    })??;
+    wire::write_answer(&mut answer, &reply)?;
     answer.flush()?;
     // The parent ends this process once it has the answer, whatever the library does at the end of a program.
     process::exit(0)
@@ -81,6 +88,66 @@ fn work(request: &Request) -> Answer {
             None => Answer::Refusal("has fewer metrics than before".to_owned()),
         },
     }
+}
+
+/// Calls `work` on a thread in which nothing of Rust catches exceptions, and waits for it.
+///
+/// The main thread and those of the standard library do, and end the program with no word of a C++ exception. Where nothing
+/// catches it, C++ itself ends the program, after it has written what was thrown. A panic of Rust ends the program too.
+fn on_plain_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    /// `pthread_t`: a number or an address.
+    type Thread = usize;
+    type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+    unsafe extern "C" {
+        fn pthread_create(
+            thread: *mut Thread,
+            attributes: *const c_void,
+            start: Start,
+            argument: *mut c_void,
+        ) -> c_int;
+        fn pthread_join(thread: Thread, result: *mut *mut c_void) -> c_int;
+    }
+
+    /// The work before, what it came to after.
+    struct Slot<W, T> {
+        work: Option<W>,
+        result: Option<T>,
+    }
+
+    extern "C-unwind" fn start<T, W: FnOnce() -> T>(argument: *mut c_void) -> *mut c_void {
+        // SAFETY: the argument is the slot below, which nobody else uses until this thread has ended.
+        let slot = unsafe { &mut *argument.cast::<Slot<W, T>>() };
+        slot.result = slot.work.take().map(|work| work());
+        ptr::null_mut()
+    }
+
+    fn begin<T, W: FnOnce() -> T>(_: &Slot<W, T>) -> Start {
+        start::<T, W>
+    }
+
+    let mut slot = Slot {
+        work: Some(work),
+        result: None,
+    };
+    let (start, mut thread) = (begin(&slot), 0);
+    let checked = |code: c_int| match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    };
+    // SAFETY: `start` gets the slot that it is made for, and the slot outlives the thread, which is waited for; what is
+    // captured and returned may go between threads.
+    unsafe {
+        checked(pthread_create(
+            &mut thread,
+            ptr::null(),
+            start,
+            ptr::from_mut(&mut slot).cast(),
+        ))?;
+        checked(pthread_join(thread, ptr::null_mut()))?;
+    }
+    slot.result
+        .ok_or_else(|| io::Error::other("the thread ended without an answer"))
 }
 
 /// Limits this process to so much memory more than it has now.

@@ -44,7 +44,21 @@ pub(super) struct Pointwise {
     pixels: usize,
     inputs: usize,
     outputs: usize,
+    /// Channels of the operands: those of a pixel, which may be fewer numbers than a row has.
+    channels: [usize; 2],
     weight: Range<usize>,
+}
+
+/// An operand as rows that are multiplied.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    operand: Operand<'a>,
+    /// Numbers of a row.
+    len: usize,
+    /// Channels of the operand.
+    channels: usize,
+    /// Of the pixels that are taken.
+    stride: usize,
 }
 
 /// What becomes of the products of a direction.
@@ -84,7 +98,48 @@ impl Pointwise {
             pixels: output.height * output.width,
             inputs: c.input,
             outputs: c.output,
+            channels: [c.input, c.output],
             weight,
+        }
+    }
+
+    /// Products of whole images of size `input` with a matrix that gives images of size `output`; it has no weights of its
+    /// own.
+    pub fn of_images(level: Level, batch: usize, input: Size, output: Size) -> Self {
+        let whole = |size: Size| Size {
+            height: 1,
+            width: 1,
+            channels: size.len(),
+        };
+        Self {
+            level,
+            batch,
+            input: whole(input),
+            output: whole(output),
+            stride: 1,
+            pixels: 1,
+            inputs: input.len(),
+            outputs: output.len(),
+            channels: [input.channels, output.channels],
+            weight: 0..0,
+        }
+    }
+
+    fn rows_of_x<'a>(&self, operand: Operand<'a>) -> Rows<'a> {
+        Rows {
+            operand,
+            len: self.inputs,
+            channels: self.channels[0],
+            stride: self.stride,
+        }
+    }
+
+    fn rows_of_dy<'a>(&self, operand: Operand<'a>) -> Rows<'a> {
+        Rows {
+            operand,
+            len: self.outputs,
+            channels: self.channels[1],
+            stride: 1,
         }
     }
 
@@ -140,36 +195,54 @@ impl Pointwise {
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
-        let (k, n, level) = (self.inputs, self.outputs, self.level);
-        let weights = &parameters.values()[self.weight.clone()];
-        let len = packed_blocks(k, n);
+        let len = self.forward_packed_len();
         let (packed, stale, buffers) = Prepared::room(kept, parameters, len, scratch);
-        let panels = if stale { n } else { 0 };
+        if stale {
+            self.pack_forward(&parameters.values()[self.weight.clone()], folded, packed);
+        }
+        self.multiply_forward(packed, x, y, folded, buffers, partial, done);
+    }
+
+    /// Numbers that the weights take when they are packed for a forward pass.
+    pub fn forward_packed_len(&self) -> usize {
+        packed_blocks(self.inputs, self.outputs)
+    }
+
+    /// Packs `weights`, `[outputs, inputs]`, for a forward pass.
+    pub fn pack_forward(&self, weights: &[f32], folded: Option<Folded<'_>>, packed: &mut [f32]) {
+        let (k, n, level) = (self.inputs, self.outputs, self.level);
         packed
             .par_chunks_mut(packed_len(k, PANEL))
-            .zip((0..panels).into_par_iter().step_by(PANEL))
+            .zip((0..n).into_par_iter().step_by(PANEL))
             .for_each(|(packed, column)| {
                 let width = PANEL.min(n - column);
                 let scale = folded.map(|folded| &folded.scale[column..][..width]);
                 pack_transposed(level, k, width, &weights[column * k..], k, scale, packed);
             });
+    }
+
+    /// Forward with packed weights.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn multiply_forward<T: Send>(
+        &self,
+        packed: &[f32],
+        x: Operand<'_>,
+        y: &mut [f32],
+        folded: Option<Folded<'_>>,
+        buffers: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
         let finish = Finish {
             start: folded.map(|folded| folded.shift),
             activation: folded.map_or(Activation::Identity, |folded| folded.activation),
             sum: Sum::Set,
         };
-
-        self.multiply(
-            [k, n],
-            x,
-            self.stride,
-            packed,
-            y,
-            finish,
-            buffers,
-            partial,
-            done,
-        );
+        let (x, n) = (self.rows_of_x(x), self.outputs);
+        self.multiply(x, n, packed, y, finish, buffers, partial, done);
     }
 
     /// The input gradient, as [`Convolution::input_gradient`](super::Convolution::input_gradient).
@@ -187,8 +260,27 @@ impl Pointwise {
         partial: &mut [T],
         done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
     ) {
-        let (k, n, level) = (self.outputs, self.inputs, self.level);
         let weights = &parameters.values()[self.weight.clone()];
+        self.multiply_back(weights, dy, dx, sum, scratch, partial, done);
+    }
+
+    /// The input gradient by `weights`, `[outputs, inputs]`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the operands of a pass and who is told of it"
+    )]
+    pub fn multiply_back<T: Send>(
+        &self,
+        weights: &[f32],
+        dy: Operand<'_>,
+        dx: &mut [f32],
+        sum: Sum<'_>,
+        scratch: &mut [f32],
+        partial: &mut [T],
+        done: impl Fn(&mut T, usize, &mut [f32]) + Sync,
+    ) {
+        let (k, n, level) = (self.outputs, self.inputs, self.level);
+        let dy = self.rows_of_dy(dy);
         let (packed, buffers) = scratch.split_at_mut(packed_blocks(k, n));
         packed
             .par_chunks_mut(packed_len(k, PANEL))
@@ -206,19 +298,18 @@ impl Pointwise {
             return self.spread(dy, packed, dx, sum, buffers, partial, done);
         }
 
-        self.multiply([k, n], dy, 1, packed, dx, finish, buffers, partial, done);
+        self.multiply(dy, n, packed, dx, finish, buffers, partial, done);
     }
 
-    /// y (+)= x · packed, from k to n channels, for every pixel of x or those at the stride.
+    /// y (+)= x · packed, to n channels.
     #[expect(
         clippy::too_many_arguments,
         reason = "the operands of a pass and who is told of it"
     )]
     fn multiply<T: Send>(
         &self,
-        [k, n]: [usize; 2],
-        x: Operand<'_>,
-        stride: usize,
+        x: Rows<'_>,
+        n: usize,
         packed: &[f32],
         y: &mut [f32],
         finish: Finish<'_>,
@@ -228,8 +319,8 @@ impl Pointwise {
     ) {
         assert_eq!(y.len(), self.batch * self.pixels * n);
         assert!(finish.start.is_none_or(|start| start.len() >= n));
+        let (k, rows) = (x.len, self.rows());
         assert!(packed.len() >= packed_blocks(k, n) && partial.len() >= self.count());
-        let rows = self.rows();
         let parts = pieces(y, self.pixels * n, self.batch)
             .zip(buffers.chunks_mut(rows * k))
             .zip(slices(self.batch))
@@ -238,7 +329,7 @@ impl Pointwise {
             let first = images.start * self.pixels;
             for (y, first) in y.chunks_mut(rows * n).zip((first..).step_by(rows)) {
                 let m = y.len() / n;
-                let a = self.rows_of(x, stride, k, first, m, buffer);
+                let a = self.rows_of(x, first, m, buffer);
                 assert_eq!(a.len(), m * k);
                 if let Sum::With(tensor) = finish.sum {
                     y.copy_from_slice(&tensor[first * n..][..m * n]);
@@ -309,7 +400,7 @@ impl Pointwise {
     )]
     fn spread<T: Send>(
         &self,
-        dy: Operand<'_>,
+        dy: Rows<'_>,
         packed: &[f32],
         dx: &mut [f32],
         sum: Sum<'_>,
@@ -337,7 +428,7 @@ impl Pointwise {
                         Sum::With(tensor) => dx.copy_from_slice(&tensor[at..][..dx.len()]),
                     }
                     let m = count.min(self.output.height - first) * width;
-                    let a = self.rows_of(dy, 1, k, image * self.pixels + first * width, m, of_dy);
+                    let a = self.rows_of(dy, image * self.pixels + first * width, m, of_dy);
                     let products = &mut products[..m * n];
                     self.product(
                         [k, n],
@@ -359,32 +450,35 @@ impl Pointwise {
         });
     }
 
-    /// Rows `first..first + m` of an operand of rows of `channels` numbers, or of its pixels at the stride: where they
-    /// lie, or in the buffer.
+    /// Rows `first..first + m`: where they lie, or in the buffer.
     fn rows_of<'a>(
         &self,
-        operand: Operand<'a>,
-        stride: usize,
-        channels: usize,
+        rows: Rows<'a>,
         first: usize,
         m: usize,
         buffer: &'a mut [f32],
     ) -> &'a [f32] {
+        let Rows {
+            operand,
+            len,
+            channels,
+            stride,
+        } = rows;
         if stride == 1 {
-            let part = operand.part(first * channels, m * channels);
+            let part = operand.part(first * len, m * len);
             if let Some(values) = part.plain() {
                 return values;
             }
-            let out = &mut buffer[..m * channels];
+            let out = &mut buffer[..m * len];
             part.write(self.level, channels, out);
             return out;
         }
-        let out = &mut buffer[..m * channels];
-        for (out, pixel) in out.chunks_exact_mut(channels).zip(first..) {
+        let out = &mut buffer[..m * len];
+        for (out, pixel) in out.chunks_exact_mut(len).zip(first..) {
             let (image, pixel) = (pixel / self.pixels, pixel % self.pixels);
             let (y, x) = (pixel / self.output.width, pixel % self.output.width);
             let place = (image * self.input.height + y * stride) * self.input.width + x * stride;
-            let part = operand.part(place * channels, channels);
+            let part = operand.part(place * len, len);
             part.write(self.level, channels, out);
         }
         out

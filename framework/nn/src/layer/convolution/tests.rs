@@ -54,7 +54,7 @@ const fn case(
     }
 }
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 28] = [
     // Winograd: edge tiles, tails of vectors, one and several chunks of a slice, all threads on one chunk.
     case(4, [8, 8], [16, 16], [3, 1, 1]),
     case(3, [9, 11], [16, 40], [3, 1, 1]),
@@ -83,6 +83,12 @@ const CASES: [Case; 23] = [
     case(2, [9, 10], [64, 64], [3, 2, 8]),
     case(2, [5, 5], [96, 96], [3, 1, 3]),
     case(2, [5, 5], [12, 20], [1, 1, 2]),
+    // Maps smaller than the kernel: few and many weights, a stride, more columns than rows.
+    case(9, [1, 1], [37, 19], [3, 1, 1]),
+    case(17, [2, 2], [160, 130], [3, 1, 1]),
+    case(3, [2, 2], [17, 24], [3, 2, 1]),
+    case(2, [1, 4], [16, 16], [3, 1, 1]),
+    case(10, [3, 4], [8, 5], [7, 2, 1]),
 ];
 
 impl Case {
@@ -291,7 +297,7 @@ fn every_method_equals_the_sums() {
 
 #[test]
 fn methods_are_chosen_by_shape() {
-    let expected = "WWWWWWDDPPPPPDDDDDDDDDD";
+    let expected = "WWWWWWDDPPPPPDDDDDDDDDDUUUUU";
     for (case, expected) in CASES.iter().zip(expected.chars()) {
         let c = case.description();
         let input = Size {
@@ -299,7 +305,9 @@ fn methods_are_chosen_by_shape() {
             width: case.size[1],
             channels: c.input,
         };
-        let found = if Winograd::takes(&c, case.batch, input) {
+        let found = if Unrolled::takes(&c, input) {
+            'U'
+        } else if Winograd::takes(&c, case.batch, input) {
             'W'
         } else if Pointwise::takes(&c) {
             'P'
@@ -313,7 +321,7 @@ fn methods_are_chosen_by_shape() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     for case in [
-        &CASES[2], &CASES[4], &CASES[9], &CASES[10], &CASES[11], &CASES[13], &CASES[17],
+        &CASES[2], &CASES[4], &CASES[9], &CASES[10], &CASES[11], &CASES[13], &CASES[17], &CASES[24],
     ] {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BLOCK, Pointwise};
+use super::{BLOCK, Pointwise, Rows};
 use crate::{
     kernel::{dense::Operand, gemm::gemm_tn},
     layer::{each_slice, pieces, place::Place, slices},
@@ -18,12 +18,22 @@ impl Pointwise {
         dy: Operand<'_>,
         scratch: &mut [f32],
     ) {
-        let (c, o) = (self.inputs, self.outputs);
+        let (_, gradients) = parameters.values_and_gradients_mut();
+        self.add_products(&mut gradients[self.weight.clone()], x, dy, scratch);
+    }
+
+    /// Adds the products of x and dy, `[outputs, inputs]`, to `gradient`.
+    pub fn add_products(
+        &self,
+        gradient: &mut [f32],
+        x: Operand<'_>,
+        dy: Operand<'_>,
+        scratch: &mut [f32],
+    ) {
         assert_eq!(x.len(), self.batch * self.input.len());
         assert_eq!(dy.len(), self.batch * self.output.len());
-        let (_, gradients) = parameters.values_and_gradients_mut();
-        let gradient = &mut gradients[self.weight.clone()];
-        assert_eq!(gradient.len(), c * o);
+        assert_eq!(gradient.len(), self.inputs * self.outputs);
+        let (x, dy) = (self.rows_of_x(x), self.rows_of_dy(dy));
         if self.shared() {
             self.blocks(x, dy, gradient, scratch);
         } else {
@@ -32,12 +42,12 @@ impl Pointwise {
     }
 
     /// The gradient of many weights: a block of weights is a task.
-    fn blocks(&self, x: Operand<'_>, dy: Operand<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
+    fn blocks(&self, x: Rows<'_>, dy: Rows<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
         let (c, o) = (self.inputs, self.outputs);
         let m = self.batch * self.pixels;
         let (of_x, of_dy) = scratch.split_at_mut(m * c);
-        let x = self.all(x, self.stride, c, of_x);
-        let dy = self.all(dy, 1, o, of_dy);
+        let x = self.all(x, of_x);
+        let dy = self.all(dy, of_dy);
         let columns = c.div_ceil(BLOCK[1]);
         let out = Place::new(gradient);
         let tasks = (0..o.div_ceil(BLOCK[0]) * columns).into_par_iter();
@@ -63,29 +73,23 @@ impl Pointwise {
     }
 
     /// A whole operand, or its pixels at the stride.
-    fn all<'a>(
-        &self,
-        operand: Operand<'a>,
-        stride: usize,
-        channels: usize,
-        out: &'a mut [f32],
-    ) -> &'a [f32] {
-        if let (1, Some(values)) = (stride, operand.plain()) {
+    fn all<'a>(&self, rows: Rows<'a>, out: &'a mut [f32]) -> &'a [f32] {
+        if let (1, Some(values)) = (rows.stride, rows.operand.plain()) {
             return values;
         }
-        let len = self.pixels * channels;
+        let len = self.pixels * rows.len;
         let out = &mut out[..self.batch * len];
         let parts = pieces(out, len, self.batch).zip(slices(self.batch));
         each_slice(parts, |(out, images)| {
             let (first, m) = (images.start * self.pixels, images.len() * self.pixels);
-            let rows = self.rows_of(operand, stride, channels, first, m, out);
-            assert_eq!(rows.len(), m * channels);
+            let written = self.rows_of(rows, first, m, out);
+            assert_eq!(written.len(), m * rows.len);
         });
         out
     }
 
     /// The gradient of few weights: every slice of the batch has a copy.
-    fn copies(&self, x: Operand<'_>, dy: Operand<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
+    fn copies(&self, x: Rows<'_>, dy: Rows<'_>, gradient: &mut [f32], scratch: &mut [f32]) {
         let (c, o, rows) = (self.inputs, self.outputs, self.rows());
         let (sums, buffers) = scratch.split_at_mut(self.count() * c * o);
         let parts = sums
@@ -98,8 +102,8 @@ impl Pointwise {
             let end = images.end * self.pixels;
             for first in (images.start * self.pixels..end).step_by(rows) {
                 let m = rows.min(end - first);
-                let x = self.rows_of(x, self.stride, c, first, m, of_x);
-                let dy = self.rows_of(dy, 1, o, first, m, of_dy);
+                let x = self.rows_of(x, first, m, of_x);
+                let dy = self.rows_of(dy, first, m, of_dy);
                 assert!(x.len() == m * c && dy.len() == m * o);
                 // SAFETY: m rows of both, and a sum for every pair of their columns.
                 unsafe {
