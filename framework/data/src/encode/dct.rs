@@ -87,8 +87,8 @@ fn quantize(words: &[i16], steps: &Steps, out: &mut [i16; 64]) {
     let words: &[i16; 64] = words.try_into().expect("a block has 64 coefficients");
     for i in 0..64 {
         let size = u32::from(words[i].unsigned_abs() + steps.half[i]);
-        let product = size * u32::from(steps.reciprocal[i]) >> 16;
-        let quotient = (product * u32::from(steps.scale[i]) >> 16) as i16;
+        let product = (size * u32::from(steps.reciprocal[i])) >> 16;
+        let quotient = ((product * u32::from(steps.scale[i])) >> 16) as i16;
         out[i] = if words[i] < 0 { -quotient } else { quotient };
     }
 }
