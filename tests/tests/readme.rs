@@ -77,6 +77,14 @@ const COMMANDS: [(&str, Here); 21] = [
             "moco -a mobilenetv3_small --epochs 1 --batch-size 2 --moco-k 4 --ckpt-dir moco data",
         )]),
     ),
+    // Printed only: there is no set in TSV's form here, and no teacher.
+    (
+        "smallfry seed FLAGS",
+        As(&[(
+            0,
+            "seed --print -a mobilenetv3_small -k resnet18 --teacher_ssl moco --distill a.pth.tar -b 2 --queue 4 --data data",
+        )]),
+    ),
     ("smallfry flags FILE", As(&[(0, "flags a.ron")])),
     (
         "smallfry list [KIND] [--verbose]",
