@@ -34,6 +34,57 @@ pub enum Meaning {
 /// A flag: its names, the longest first; what follows it; the value where it is left out; its meaning.
 pub type Flag = (&'static [&'static str], Takes, &'static str, Meaning);
 
+// Flags that both references have from the program that both began with.
+
+/// Threads that load.
+pub const WORKERS: Flag = (
+    &["--workers", "-j"],
+    Takes::Word,
+    "32",
+    Meaning::Idle("images are loaded by as many threads as the processor has"),
+);
+/// Passes over the images.
+pub const EPOCHS: Flag = (
+    &["--epochs"],
+    Takes::Word,
+    "200",
+    Meaning::Setting("epochs"),
+);
+/// Where counting starts.
+pub const START_EPOCH: Flag = (
+    &["--start-epoch"],
+    Takes::Word,
+    "0",
+    Meaning::Only("0", "--resume takes the epoch from the checkpoint"),
+);
+/// The learning rate.
+pub const RATE: Flag = (
+    &["--learning-rate", "--lr"],
+    Takes::Word,
+    "0.03",
+    Meaning::Setting("optimizer.lr"),
+);
+/// Epochs at whose ends the rate falls.
+pub const MILESTONES: Flag = (&["--schedule"], Takes::Numbers, "120 160", Meaning::Part);
+/// The optimiser's momentum.
+pub const MOMENTUM: Flag = (
+    &["--momentum"],
+    Takes::Word,
+    "0.9",
+    Meaning::Setting("optimizer.momentum"),
+);
+/// The optimiser's weight decay.
+pub const DECAY: Flag = (
+    &["--weight-decay", "--wd"],
+    Takes::Word,
+    "1e-4",
+    Meaning::Setting("optimizer.weight_decay"),
+);
+/// A checkpoint to start from.
+pub const RESUME: Flag = (&["--resume"], Takes::Word, "", Meaning::Part);
+/// The number that random streams derive from.
+pub const NUMBER: Flag = (&["--seed"], Takes::Word, "", Meaning::Part);
+
 /// Where a program looks for its images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {

@@ -11,7 +11,10 @@ use smallfry::{
     failure::Failure,
 };
 
-use crate::flags::{self, Data, Flag, Meaning, Table, Takes, inside, unquoted};
+use crate::flags::{
+    self, DECAY, Data, EPOCHS, Flag, MILESTONES, MOMENTUM, Meaning, NUMBER, RATE, RESUME,
+    START_EPOCH, Table, Takes, WORKERS, inside, unquoted,
+};
 
 /// The program, for [`smallfry::cli::main_with`].
 pub const MOCO: Foreign = Foreign {
@@ -38,41 +41,21 @@ const FLAGS: [Flag; 32] = {
     use Takes::*;
     [
         (&["--arch", "-a"], Word, "resnet50", Setting("backbone")),
-        (
-            &["--workers", "-j"],
-            Word,
-            "32",
-            Idle("images are loaded by as many threads as the processor has"),
-        ),
-        (&["--epochs"], Word, "200", Setting("epochs")),
-        (
-            &["--start-epoch"],
-            Word,
-            "0",
-            Only("0", "--resume takes the epoch from the checkpoint"),
-        ),
+        WORKERS,
+        EPOCHS,
+        START_EPOCH,
         (&["--batch-size", "-b"], Word, "256", Setting("batch")),
-        (
-            &["--learning-rate", "--lr"],
-            Word,
-            "0.03",
-            Setting("optimizer.lr"),
-        ),
-        (&["--schedule"], Numbers, "120 160", Part),
-        (&["--momentum"], Word, "0.9", Setting("optimizer.momentum")),
-        (
-            &["--weight-decay", "--wd"],
-            Word,
-            "1e-4",
-            Setting("optimizer.weight_decay"),
-        ),
+        RATE,
+        MILESTONES,
+        MOMENTUM,
+        DECAY,
         (
             &["--print-freq", "-p"],
             Word,
             "10",
             Idle("log.jsonl has twenty lines an epoch"),
         ),
-        (&["--resume"], Word, "", Part),
+        RESUME,
         (&["--world-size"], Word, "-1", Only("1", DEVICES)),
         (&["--rank"], Word, "-1", Only("0", DEVICES)),
         (
@@ -82,7 +65,7 @@ const FLAGS: [Flag; 32] = {
             Idle(DEVICES),
         ),
         (&["--dist-backend"], Word, "nccl", Idle(DEVICES)),
-        (&["--seed"], Word, "", Part),
+        NUMBER,
         (
             &["--gpu"],
             Word,

@@ -12,7 +12,10 @@ use smallfry::{
     failure::Failure,
 };
 
-use crate::flags::{self, Data, Flag, Meaning, Table, Takes, Values, inside, unquoted};
+use crate::flags::{
+    self, DECAY, Data, EPOCHS, Flag, MILESTONES, MOMENTUM, Meaning, NUMBER, RATE, RESUME,
+    START_EPOCH, Table, Takes, Values, WORKERS, inside, unquoted,
+};
 
 /// The programs, for [`smallfry::cli::main_with`].
 pub const SEED: Foreign = Foreign {
@@ -50,43 +53,23 @@ const FLAGS: [Flag; 26] = {
         ),
         (&["--teacher_arch", "-k"], Word, "resnet50", Part),
         (&["--teacher_ssl", "-s"], Word, "simclr", Part),
-        (
-            &["--workers", "-j"],
-            Word,
-            "32",
-            Idle("images are loaded by as many threads as the processor has"),
-        ),
-        (&["--epochs"], Word, "200", Setting("epochs")),
-        (
-            &["--start-epoch"],
-            Word,
-            "0",
-            Only("0", "--resume takes the epoch from the checkpoint"),
-        ),
+        WORKERS,
+        EPOCHS,
+        START_EPOCH,
         (&["--batch-size", "-b"], Word, "4", Setting("batch")),
-        (
-            &["--learning-rate", "--lr"],
-            Word,
-            "0.03",
-            Setting("optimizer.lr"),
-        ),
-        (&["--schedule"], Numbers, "120 160", Part),
-        (&["--momentum"], Word, "0.9", Setting("optimizer.momentum")),
-        (
-            &["--weight-decay", "--wd"],
-            Word,
-            "1e-4",
-            Setting("optimizer.weight_decay"),
-        ),
+        RATE,
+        MILESTONES,
+        MOMENTUM,
+        DECAY,
         (
             &["--print-freq", "-p"],
             Word,
             "1000",
             Idle("log.jsonl has twenty lines an epoch"),
         ),
-        (&["--resume"], Word, "", Part),
+        RESUME,
         (&["--distill"], Word, "", Part),
-        (&["--seed"], Word, "", Part),
+        NUMBER,
         (
             &["--info"],
             Word,
