@@ -2,13 +2,9 @@
 //!
 //! `SMALLFRY_BLESS=1 cargo test -p smallfry-tests --test documents` writes the list of plugins anew.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs};
 
-use smallfry_tests::program::run;
+use smallfry_tests::{golden::repository, program::run};
 
 /// What stands around the part of `docs/experiment-files.md` that is made from the program.
 const MARKS: [&str; 2] = [
@@ -16,16 +12,8 @@ const MARKS: [&str; 2] = [
     "<!-- end -->\n",
 ];
 
-fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests
-        .parent()
-        .expect("it lies in the repository")
-        .to_owned()
-}
-
 fn document(name: &str) -> String {
-    fs::read_to_string(root().join(name)).expect("it is there")
+    fs::read_to_string(repository().join(name)).expect("it is there")
 }
 
 /// The calls of the program in a document, in code and in blocks of it, without comments.
@@ -56,7 +44,7 @@ fn calls(text: &str) -> Vec<String> {
 
 #[test]
 fn commands_of_the_documents_exist() {
-    let help = run(&root(), &["--help"]).output;
+    let help = run(repository(), &["--help"]).output;
     let verbs: BTreeSet<_> = (help.lines())
         .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
         .collect();
@@ -81,7 +69,7 @@ fn commands_of_the_documents_exist() {
                     .into_iter()
                     .chain(changes)
                     .collect();
-                let outcome = run(&root(), &arguments);
+                let outcome = run(repository(), &arguments);
                 assert_eq!(
                     outcome.code,
                     Some(0),
@@ -103,11 +91,11 @@ fn the_list_of_plugins_is_that_of_the_program() {
     let text = document(path);
     let (before, rest) = text.split_once(MARKS[0]).expect("the list begins");
     let (list, after) = rest.split_once(MARKS[1]).expect("the list ends");
-    let listed = run(&root(), &["list", "--verbose"]).output;
+    let listed = run(repository(), &["list", "--verbose"]).output;
     let wanted = format!("\n```\n{listed}```\n\n");
     if std::env::var_os("SMALLFRY_BLESS").is_some() {
         let text = [before, MARKS[0], &wanted, MARKS[1], after].concat();
-        fs::write(root().join(path), text).expect("it can be written");
+        fs::write(repository().join(path), text).expect("it can be written");
         return;
     }
     assert_eq!(list, wanted, "{path}: bless it");

@@ -4,14 +4,12 @@
 //! with one epoch, by a change on the command line that stands beside it.
 #![cfg(unix)]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use smallfry_tests::program::{program, run};
+use smallfry_tests::{
+    golden::repository,
+    program::{program, run},
+};
 
 /// How a command of the README is run here.
 enum Here {
@@ -138,16 +136,8 @@ const LEFT: [&str; 9] = [
     "my-plugins/Cargo.toml",
 ];
 
-fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests
-        .parent()
-        .expect("it lies in the repository")
-        .to_owned()
-}
-
 fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).expect("it is there")
+    fs::read_to_string(repository().join("README.md")).expect("it is there")
 }
 
 /// The commands in blocks and in code within lines.
@@ -172,7 +162,7 @@ fn commands(text: &str) -> Vec<String> {
 
 /// Puts photographs of two classes at `place`, two of each.
 fn photographs(place: &Path) {
-    let photos = root().join("experiments/photos/train");
+    let photos = repository().join("experiments/photos/train");
     for class in ["dandelion", "monument"] {
         let entries = fs::read_dir(photos.join(class)).expect("the repository has photographs");
         let mut files: Vec<_> = entries
@@ -191,7 +181,7 @@ fn photographs(place: &Path) {
 /// Three experiment files and four photographs, in the layout of the reference's program too.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("there is room");
-    let fixtures = root().join("tests/fixtures/diagnostics");
+    let fixtures = repository().join("tests/fixtures/diagnostics");
     for place in ["photos", "data/train"] {
         photographs(&folder.path().join(place));
     }
@@ -243,7 +233,7 @@ fn install(folder: &Path) {
         .arg(target)
         .arg("--root")
         .arg(folder)
-        .current_dir(root())
+        .current_dir(repository())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{output:?}");
@@ -278,7 +268,7 @@ fn every_command_of_the_readme_is_run() {
             }
             InPlace(words) => {
                 let words: Vec<_> = words.split(' ').chain(["--output", &elsewhere]).collect();
-                call(&root(), &words, 0);
+                call(repository(), &words, 0);
             }
             Install => install(folder.path()),
             Not(reason) => eprintln!("left out: `{command}`: {reason}"),

@@ -11,27 +11,16 @@ mod krate;
 mod listing;
 mod text;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
-fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests
-        .parent()
-        .expect("it lies in the repository")
-        .to_owned()
-}
+use smallfry_tests::golden::repository;
 
 /// The published libraries: names, and their `lib.rs`.
 fn libraries() -> Vec<(String, PathBuf)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
-        .current_dir(root())
+        .current_dir(repository())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{output:?}");
@@ -64,7 +53,7 @@ fn differences(old: &str, new: &str) -> String {
 
 #[test]
 fn the_interface_is_as_listed() {
-    let folder = root().join("docs/public-api");
+    let folder = repository().join("docs/public-api");
     let bless = std::env::var_os("SMALLFRY_BLESS").is_some();
     let (mut wrong, mut names) = (String::new(), BTreeSet::new());
     for (name, library) in libraries() {
