@@ -8,6 +8,8 @@ pub mod extracted;
 pub mod features;
 mod original;
 pub(crate) mod pass;
+#[cfg(test)]
+pub(crate) mod unread;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -307,41 +307,17 @@ fn nameless(folder: &Path) -> Result<(File, PathBuf), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use smallfry_data::{Image, LoadError};
-
     use super::*;
+    use crate::evaluate::unread::Unread;
 
     /// Four samples of which none can be read, of three classes; sample 2 has none.
-    struct Nothing(Vec<String>);
-
-    impl Dataset for Nothing {
-        fn len(&self) -> usize {
-            4
-        }
-
-        fn classes(&self) -> &[String] {
-            &self.0
-        }
-
-        fn label(&self, sample: usize) -> Option<u32> {
-            [Some(0), Some(1), None, Some(2)][sample]
-        }
-
-        fn name(&self, sample: usize) -> String {
-            format!("{sample}.png")
-        }
-
-        fn load(&self, sample: usize) -> Result<Image, LoadError> {
-            Err(LoadError {
-                name: self.name(sample),
-                reason: "is not there".to_owned(),
-            })
-        }
+    fn nothing() -> Arc<dyn Dataset> {
+        let labels = [Some(0), Some(1), None, Some(2)];
+        Arc::new(Unread::new(&["a", "b", "c"], &labels))
     }
 
     fn extract(bytes: usize, folder: &Path, more: &[u32]) -> Extracted {
-        let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let set: Arc<dyn Dataset> = Arc::new(Nothing(classes));
+        let set = nothing();
         let mut extraction = Extraction::new(&set, 2, (bytes, 2), folder, None).unwrap();
         extraction.push(&[1.0, 2.0, 3.0, 4.0], &[0, 1]).unwrap();
         extraction.push(&[5.0, -6.5], more).unwrap();
@@ -365,8 +341,7 @@ mod tests {
 
     #[test]
     fn the_first_samples_of_a_set_are_kept_with_what_belongs_to_them() {
-        let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let set: Arc<dyn Dataset> = Arc::new(Nothing(classes));
+        let set = nothing();
         let left_out = ["1.png", "2.png"].map(|name| (name.to_owned(), "broken".to_owned()));
         for (samples, rows, missing) in [(4, 2, 2), (3, 1, 2), (2, 1, 1), (1, 1, 0)] {
             let values = vec![1.0, 2.0, 3.0, 4.0];

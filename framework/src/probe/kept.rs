@@ -129,10 +129,11 @@ pub fn not_a_number(name: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use smallfry_data::{Image, LoadError};
-
     use super::*;
-    use crate::evaluate::features::{Extraction, MEMORY_LIMIT};
+    use crate::evaluate::{
+        features::{Extraction, MEMORY_LIMIT},
+        unread::Unread,
+    };
 
     #[test]
     fn rows_are_gathered_in_the_order_asked_for() {
@@ -149,38 +150,11 @@ mod tests {
         assert_eq!(kept.read(1..3), [2.0, 3.0, 4.0, 5.0]);
     }
 
-    /// Three samples of two classes that nobody reads.
-    struct Three(Vec<String>);
-
-    impl Dataset for Three {
-        fn len(&self) -> usize {
-            3
-        }
-
-        fn classes(&self) -> &[String] {
-            &self.0
-        }
-
-        fn label(&self, sample: usize) -> Option<u32> {
-            Some(sample as u32 % 2)
-        }
-
-        fn name(&self, sample: usize) -> String {
-            format!("{sample}.png")
-        }
-
-        fn load(&self, sample: usize) -> Result<Image, LoadError> {
-            Err(LoadError {
-                name: self.name(sample),
-                reason: "is not there".to_owned(),
-            })
-        }
-    }
-
     #[test]
     fn passes_share_the_memory_and_go_to_files_beyond() {
         let folder = tempfile::tempdir().unwrap();
-        let data: Arc<dyn Dataset> = Arc::new(Three(vec!["a".to_owned(), "b".to_owned()]));
+        let labels = [Some(0), Some(1), Some(0)];
+        let data: Arc<dyn Dataset> = Arc::new(Unread::new(&["a", "b"], &labels));
         for (bytes, passes, in_memory) in [(24, 4, true), (MEMORY_LIMIT / 4 + 1, 4, false)] {
             let mut pass = Extraction::new(&data, 2, (bytes, passes), folder.path(), None).unwrap();
             pass.push(&[1.0, 2.0], &[0]).unwrap();

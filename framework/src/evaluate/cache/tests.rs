@@ -1,45 +1,12 @@
 //! What is written comes back; what is damaged in any way does not.
 
-use smallfry_data::{Image, LoadError};
 use smallfry_nn::{
     init::Init,
     network::{Role, Spec},
 };
 
 use super::*;
-use crate::{metric::FeatureSet, tensor};
-
-/// Five samples that nobody reads, whose stamp is given.
-struct Names(&'static str);
-
-impl Dataset for Names {
-    fn len(&self) -> usize {
-        5
-    }
-
-    fn classes(&self) -> &[String] {
-        &[]
-    }
-
-    fn label(&self, _: usize) -> Option<u32> {
-        None
-    }
-
-    fn name(&self, sample: usize) -> String {
-        format!("{sample}.png")
-    }
-
-    fn load(&self, sample: usize) -> Result<Image, LoadError> {
-        Err(LoadError {
-            name: self.name(sample),
-            reason: "is not there".to_owned(),
-        })
-    }
-
-    fn stamp(&self) -> Result<String, LoadError> {
-        Ok(self.0.to_owned())
-    }
-}
+use crate::{evaluate::unread::Unread, metric::FeatureSet, tensor};
 
 fn preprocessing(size: usize) -> Preprocessing {
     Preprocessing {
@@ -68,7 +35,7 @@ fn cache(run: &Path, backbone: &str, value: f32, size: usize) -> Cache {
 }
 
 fn set() -> Arc<dyn Dataset> {
-    Arc::new(Names("as it was"))
+    Arc::new(Unread::stamped(5, "as it was"))
 }
 
 /// The place of a view of three rows, one sample being left out; it is written.
@@ -144,7 +111,11 @@ fn everything_that_decides_the_numbers_decides_the_name() {
     let run = folder.path().join("run");
     let name = |backbone: &str, value: f32, size: usize, stamp: &'static str, views: usize| {
         let cache = cache(&run, backbone, value, size);
-        cache.places(&Names(stamp), views).unwrap().remove(0).path
+        cache
+            .places(&Unread::stamped(5, stamp), views)
+            .unwrap()
+            .remove(0)
+            .path
     };
     let first = name("Tiny()", 1.0, 8, "a", 1);
     assert_eq!(name("Tiny()", 1.0, 8, "a", 1), first);
