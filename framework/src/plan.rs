@@ -18,6 +18,7 @@ use crate::{
         Weights,
         cadence::{Keep, Save},
     },
+    objective::Setup,
     registry::{Built, Used},
     source::{Site, Source},
 };
@@ -121,6 +122,18 @@ pub struct Pretrain {
     pub health: Option<Health>,
     /// Where the stage stands in its file.
     pub site: Site,
+}
+
+impl Pretrain {
+    /// What its objective knows of a run of seed `seed` on `samples` images.
+    pub fn setup(&self, seed: u64, samples: usize) -> Setup {
+        Setup {
+            seed,
+            batch: self.batch,
+            samples,
+            epochs: self.epochs,
+        }
+    }
 }
 
 /// What a training starts from, where not from random weights.

@@ -224,12 +224,7 @@ impl Check {
                     Some(format!("give at most {samples}")),
                 );
             }
-            let setup = Setup {
-                seed: self.seed,
-                batch: stage.batch,
-                samples,
-                epochs: stage.epochs,
-            };
+            let setup = stage.setup(self.seed, samples);
             // The objective is not asked about a batch that cannot be: it would say the same in other words.
             if stage.batch <= samples {
                 match stage.objective.check(&setup) {

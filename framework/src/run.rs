@@ -204,11 +204,15 @@ fn work(
     workplace: &mut Workplace,
 ) -> Result<StageOutcome, Failure> {
     let mut given = |source: &Source, workplace: &Workplace| {
+        let of = lender(source);
         let given = match lent.take() {
-            Some(last) if last.is(source) => last.given,
+            Some(last) if of == Some(last.of) => last.given,
             _ => given(source, stages, workplace.folder)?,
         };
-        *lent = Lent::of(source, &given);
+        *lent = of.map(|of| Lent {
+            of,
+            given: given.clone(),
+        });
         Ok::<_, Failure>(given)
     };
     match stage {
@@ -241,28 +245,17 @@ fn work(
 
 /// The weights of an earlier stage, for the next stage to judge them as well.
 struct Lent {
-    /// The stage, and whether they are those of its end.
+    /// The [`lender`].
     of: (usize, bool),
     given: Given,
 }
 
-impl Lent {
-    fn of(source: &Source, given: &Given) -> Option<Self> {
-        let of = match source {
-            Source::Seed(_) | Source::File(_) => return None,
-            Source::Start(index) => (*index, false),
-            Source::End(index) => (*index, true),
-        };
-        let given = given.clone();
-        Some(Self { of, given })
-    }
-
-    fn is(&self, source: &Source) -> bool {
-        match source {
-            Source::Seed(_) | Source::File(_) => false,
-            Source::Start(index) => self.of == (*index, false),
-            Source::End(index) => self.of == (*index, true),
-        }
+/// The stage whose weights `source` takes, and whether they are those of its end; none where they are of no stage.
+fn lender(source: &Source) -> Option<(usize, bool)> {
+    match source {
+        Source::Seed(_) | Source::File(_) => None,
+        Source::Start(index) => Some((*index, false)),
+        Source::End(index) => Some((*index, true)),
     }
 }
 

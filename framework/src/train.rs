@@ -175,14 +175,8 @@ impl Training<'_> {
     /// The learner as it starts, with its optimisers.
     fn machine(&self) -> Result<Machine, Failure> {
         let learner = self.learner()?;
-        let optimizer = &self.stage.optimizer;
-        for (name, encoder) in learner.encoders() {
-            if learner.trained().contains(&name) {
-                let checked = optimizer.plugin.check(&encoder.parameters());
-                checked.map_err(|invalid| optimizer.diagnose(&invalid))?;
-            }
-        }
-        let descents = state::descents(&*learner, &*optimizer.plugin);
+        // `preflight` made sure that the optimiser fits what is trained.
+        let descents = state::descents(&*learner, &*self.stage.optimizer.plugin);
         Ok(Machine::new(learner, descents, self.stage.step))
     }
 

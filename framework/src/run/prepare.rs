@@ -11,7 +11,6 @@ use crate::{
     evaluate::{self, Known, Sets, Source},
     failure::Failure,
     fingerprint, map,
-    objective::Setup,
     plan::{Evaluate, Images, Origin, Plan, Pretrain, Stage, Subject},
     preflight::{self, Opened},
     probe,
@@ -197,12 +196,7 @@ fn pretrain<'a>(
             format!("the objective takes {wanted} views of an image, the file describes {given}"),
         );
     }
-    let setup = Setup {
-        seed,
-        batch: stage.batch,
-        samples: data.len(),
-        epochs: stage.epochs,
-    };
+    let setup = stage.setup(seed, data.len());
     let mut config = fingerprint::pretrain(stage, seed, &*data);
     let initial = stage.initial.as_ref();
     let initial = initial

@@ -15,7 +15,7 @@ use crate::{
     diagnostic::Diagnostic,
     failure::Failure,
     fingerprint,
-    objective::{Learner, Setup, Source},
+    objective::{Learner, Source},
     plan::{Plan, Pretrain, Stage},
     source::explain::suggest,
     workplace::folder::RunFolder,
@@ -85,7 +85,7 @@ fn look(
                 let wrong = format!("no training stage before this one is named `{name}`");
                 Invalid::new(source.parameter, wrong).help(help)
             })?;
-            let setup = samples(earlier).map(|samples| setup(earlier, plan.seed, samples));
+            let setup = samples(earlier).map(|samples| earlier.setup(plan.seed, samples));
             // What keeps that stage from starting is said of that stage.
             let learner = setup.and_then(|setup| {
                 let objective = &earlier.objective;
@@ -97,15 +97,6 @@ fn look(
                 (start, format!("stage `{name}`"))
             }))
         }
-    }
-}
-
-fn setup(stage: &Pretrain, seed: u64, samples: usize) -> Setup {
-    Setup {
-        seed,
-        batch: stage.batch,
-        samples,
-        epochs: stage.epochs,
     }
 }
 
