@@ -2,8 +2,10 @@
 
     cargo build --release -p smallfry-experiments
     python tests/bench/statics.py FOLDER_OF_CLASS_FOLDERS [--python PATH] [--threads 1 --threads 2] [--rounds 3]
+        [--folder PATH]
 
-The programs run in turns, and the least time of each counts. Of the peer only the work itself is timed, not the seconds that
+Files go to memory (/dev/shm, or `--folder`): where a file system looks for free places after many files were removed, it
+takes both programs more time than their work. The programs run in turns, and the least time of each counts. Of the peer only the work itself is timed, not the seconds that
 Python takes to import torchvision; of smallfry the whole process. The peer runs on one thread, as the published script
 does. Prints images/s by the clock with the ratio, and the ratio of processor time, which other load on the machine
 disturbs less.
@@ -75,6 +77,7 @@ def main():
     parser.add_argument("--mode", default="MoCo")
     parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=pathlib.Path, help="where to write; in memory by default, if there is such a folder")
     parser.add_argument("--peer", type=pathlib.Path, help="be the peer, and write here")
     options = parser.parse_args()
     source = options.source.resolve()
@@ -83,13 +86,15 @@ def main():
 
     folders = [path for path in source.iterdir() if path.is_dir()]
     images = sum(min(50, len(list(folder.iterdir()))) for folder in folders)
+    memory = pathlib.Path("/dev/shm")
+    place = options.folder or (memory if memory.is_dir() else None)
     best = {}
 
     def take(name, seconds):
         best[name] = [min(pair) for pair in zip(best.get(name, seconds), seconds)]
 
     for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=place) as folder:
             target = pathlib.Path(folder)
             (target / "peer").mkdir()
             command = [options.python, __file__, str(source), "--peer", str(target / "peer")]
