@@ -1,0 +1,1 @@
+//! How this program was started: alone, or as one of several processes.
