@@ -9,6 +9,7 @@
 //! A process that fails ends all: training goes on from the last checkpoint, by the same command with `--resume`.
 
 pub mod collective;
+pub mod command;
 pub mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -16,7 +17,7 @@ pub mod threads;
 #[cfg(feature = "mpi")]
 mod watchdog;
 
-use std::process;
+use std::{process, sync::Arc};
 
 /// What processes exchange. Every process calls the same methods in the same order.
 ///
@@ -50,6 +51,11 @@ pub trait Communicator: Send + Sync {
 /// One process alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Local;
+
+/// One process alone, for whoever wants to share it.
+pub fn alone() -> Arc<dyn Communicator> {
+    Arc::new(Local)
+}
 
 impl Communicator for Local {
     fn rank(&self) -> usize {

@@ -7,6 +7,7 @@ use smallfry_nn::network::{Role, Spec};
 use super::meter::Tally;
 use crate::{
     Optimizer,
+    distributed::Communicator,
     checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
     failure::Failure,
     objective::{Buffer, BufferValues, Learner},
@@ -27,7 +28,7 @@ pub fn descents(learner: &dyn Learner, optimizer: &dyn Optimizer) -> Descents {
 }
 
 /// Where a run stands, beside its tensors.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Position {
     /// Name of the stage.
     pub stage: String,
@@ -167,6 +168,43 @@ pub fn start(learner: &dyn Learner) -> Checkpoint {
         checkpoint.tensors.extend(tensors);
     }
     checkpoint
+}
+
+/// Makes the state of every process that of the first.
+///
+/// # Errors
+/// They are set up otherwise, which a comparison of their fingerprints should have shown.
+pub fn share(
+    learner: &mut dyn Learner,
+    descents: &mut Descents,
+    communicator: &dyn Communicator,
+) -> Result<(), Failure> {
+    if communicator.size() == 1 {
+        return Ok(());
+    }
+    let mut checkpoint = capture(learner, descents, &Position::default());
+    for tensor in checkpoint.tensors.values_mut() {
+        match &mut tensor.values {
+            Values::Float(values) => {
+                let mut bytes: Vec<_> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                communicator.broadcast(&mut bytes);
+                for (value, &word) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(word);
+                }
+            }
+            Values::Integer(values) => {
+                let mut bytes: Vec<_> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                communicator.broadcast(&mut bytes);
+                for (value, &word) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = i64::from_le_bytes(word);
+                }
+            }
+        }
+    }
+    match communicator.rank() {
+        0 => Ok(()),
+        _ => restore(&checkpoint, "the first process", learner, descents),
+    }
 }
 
 fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, String> {
