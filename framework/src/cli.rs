@@ -35,6 +35,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     diagnostic::Diagnostic,
+    distributed::launch,
     evaluate::cache::room,
     failure::Failure,
     registry::{self, for_each_kind},
@@ -197,6 +198,18 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it makes no sense to several processes. What one of them starts by itself is none of the launcher's.
+    fn is_for_one_process(&self) -> bool {
+        match self {
+            Self::Run { .. } => false,
+            #[cfg(unix)]
+            Self::IsolatedMetric { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 #[derive(Args)]
 struct Experiment {
     /// The experiment file
@@ -253,7 +266,10 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let matches = command(programs).get_matches();
+        let matches = (command(programs).try_get_matches()).unwrap_or_else(|error| match silent() {
+            true => std::process::exit(error.exit_code()),
+            false => error.exit(),
+        });
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
         room::limit().map_err(|message| {
@@ -262,15 +278,23 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         if let Some((verb, matches)) = matches.subcommand()
             && let Some(program) = programs.iter().find(|program| program.verb == verb)
         {
+            only_process(verb)?;
             return foreign::act(program, matches);
         }
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let Some((verb, _)) = matches.subcommand()
+            && cli.verb.is_for_one_process()
+        {
+            only_process(verb)?;
+        }
         act(cli.verb, programs)
     });
     match ending {
         Ok(Ok(output)) => print(&output),
         Ok(Err(Refusal::Failure(failure))) => {
-            complain(&failure.to_string());
+            if !silent() {
+                complain(&failure.to_string());
+            }
             ExitCode::from(failure.exit_code())
         }
         Ok(Err(Refusal::Verdict(output))) => {
@@ -287,6 +311,24 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
             ExitCode::from(2)
         }
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Whether another process says what this one would say: of several that are given the same command line the first.
+fn silent() -> bool {
+    launch::detect().is_some_and(|launch| launch.size > 1 && launch.rank > 0)
+}
+
+/// Refuses a verb that several processes cannot share.
+fn only_process(verb: &str) -> Result<(), Refusal> {
+    match launch::detect() {
+        Some(launch) if launch.size > 1 => Err(Failure::mistake(format!(
+            "`{verb}` is for one process, but {} started {}",
+            launch.launcher, launch.size
+        ))
+        .help("call it without a launcher; only `run` is for several processes")
+        .into()),
+        _ => Ok(()),
     }
 }
 
@@ -408,6 +450,9 @@ fn print(output: &str) -> ExitCode {
 }
 
 fn complain_all(mistakes: &[Diagnostic]) {
+    if silent() {
+        return;
+    }
     let mut text = String::new();
     for mistake in mistakes {
         let _ = writeln!(text, "{} {mistake}\n", prefix());

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use crate::{
     change::Changed,
     checkpoint::{self, Mark},
-    distributed::{Communicator, alone, command::Command},
+    distributed::{Communicator, alone},
     evaluate::{self, Given, Source},
     failure::Failure,
     fingerprint,
@@ -68,21 +68,12 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     run_with(plan, options, &alone())
 }
 
-/// As [`run`], as the first of the processes of `communicator`, which [`assist`] it.
+/// As [`run`], as the first of the processes of `communicator`, which [`assist`] it. They wait for the word to
+/// [leave](crate::distributed::command::Command::Leave) then, whatever it comes to.
 ///
 /// # Errors
 /// As [`run`].
 pub fn run_with(
-    plan: &Plan,
-    options: &RunOptions,
-    communicator: &Arc<dyn Communicator>,
-) -> Result<Summary, Failure> {
-    let outcome = lead(plan, options, communicator);
-    Command::Leave.give(&**communicator);
-    outcome
-}
-
-fn lead(
     plan: &Plan,
     options: &RunOptions,
     communicator: &Arc<dyn Communicator>,

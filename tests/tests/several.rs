@@ -3,8 +3,9 @@
 
 use std::{fs, path::Path, sync::Arc, thread};
 
+use serde_json::Value;
 use smallfry::{
-    distributed::{Communicator, threads::Threads},
+    distributed::{Communicator, command::Command, threads::Threads},
     experiment,
     failure::Failure,
     plan::Plan,
@@ -67,6 +68,7 @@ fn run(folder: &Path, text: &str, size: usize, existing: Existing) -> Result<Sum
             })
             .collect();
         let outcome = run::run_with(&plan, &options(existing), &first);
+        Command::Leave.give(&*first);
         for other in others {
             other.join().unwrap().unwrap();
         }
@@ -101,7 +103,135 @@ fn a_contrast_is_the_same_to_the_byte() {
     let text = experiment(
         "MoCo(queue: 48, dim: 16, groups: 3)",
         TWO,
-        "batch: 24, clip: Some(2.0),",
+        "batch: 24, clip: Some(2.0), health: (every: 1, images: 16),",
     );
     same_for_any_number(&text, &[3]);
+}
+
+#[test]
+fn joint_views_attacks_and_smooth_labels_are_as_well() {
+    let views = format!("joint: Overlap(iou: (0.1, 0.9)), {TWO}");
+    let text = experiment(
+        "MoCo(queue: 48, dim: 16, groups: 2, label_smoothing: 0.2, neighbours: 3, queue_storage: Half, adversary: \
+         Adversary(steps: 1, step_size: 0.01, epsilon: 0.02))",
+        &views,
+        "batch: 48,",
+    );
+    same_for_any_number(&text, &[2]);
+}
+
+#[test]
+fn a_distillation_is_too() {
+    let text = experiment(
+        "SEED(teacher: resnet18, weights: Untrained, queue: 80, dim: 16, groups: 4, teacher_temperature: 0.1)",
+        "view: [RandomResizedCrop(size: 32)],",
+        "batch: 40,",
+    );
+    same_for_any_number(&text, &[4]);
+}
+
+#[test]
+fn several_parts_or_batches_a_process_come_to_nearly_the_same() {
+    let log = |size| {
+        let text = experiment(
+            "SEED(teacher: resnet18, weights: Untrained, queue: 96, dim: 16, groups: 4, patches: 2)",
+            "views: [[RandomResizedCrop(size: 40)], Repeat(2, [RandomResizedCrop(size: 24)])],",
+            "batch: 24, accumulate: 2,",
+        );
+        let folder = tempfile::tempdir().unwrap();
+        run(folder.path(), &text, size, Existing::Refuse).unwrap();
+        let text = came_to(folder.path()).0;
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.collect::<Vec<_>>()
+    };
+    let (alone, two) = (log(1), log(2));
+    assert_eq!(alone.len(), two.len());
+    // The second line is of the first step, before roundings grow.
+    for key in ["loss", "acc1", "entropy", "patch_acc1", "patch_entropy", "grad_norm"] {
+        let [a, b] = [&alone, &two].map(|log| log[1][key].as_f64().unwrap());
+        assert!((a - b).abs() <= 1e-6 * a.abs(), "{key}: {a} {b}");
+    }
+}
+
+#[test]
+fn a_run_is_gone_on_with_by_another_number_of_processes() {
+    let text = experiment("MoCo(queue: 48, dim: 16, groups: 2)", TWO, "batch: 24, keep: None,");
+    let alone = tempfile::tempdir().unwrap();
+    run(alone.path(), &text, 1, Existing::Refuse).unwrap();
+    for (size, then) in [(1, 2), (2, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        run(folder.path(), &text, size, Existing::Refuse).unwrap();
+        let root = folder.path().join("runs/several");
+        fs::remove_file(root.join("checkpoints/pretrain/epoch-0002.safetensors")).unwrap();
+        fs::remove_file(root.join("results.json")).unwrap();
+        run(folder.path(), &text, then, Existing::Resume).unwrap();
+        assert!(came_to(folder.path()) == came_to(alone.path()), "{size}, then {then}");
+        let receipt = fs::read_to_string(root.join("receipt.json")).unwrap();
+        assert!(receipt.contains(&format!("\"processes\": {then}")), "{receipt}");
+    }
+}
+
+#[test]
+fn a_step_without_a_number_is_kept_as_one_process_keeps_it() {
+    let text = experiment("MoCo(queue: 48, dim: 16, groups: 2)", TWO, "batch: 24,")
+        .replace("lr: 0.05", "lr: 1e30");
+    let kept = |size| {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = run(folder.path(), &text, size, Existing::Refuse).unwrap_err();
+        assert!(failure.message.contains("stopped in step 2 of epoch 1"), "{failure}");
+        let failed = folder.path().join("runs/several/failure");
+        ["failure.json", "state.safetensors", "batches.safetensors"]
+            .map(|name| fs::read(failed.join(name)).unwrap())
+    };
+    assert!(kept(1) == kept(2));
+}
+
+#[test]
+fn what_cannot_be_shared_out_is_refused_before_anything_is_written() {
+    let refused = |text: &str, size| {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = run(folder.path(), text, size, Existing::Refuse).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(!folder.path().join("runs").exists());
+        failure.to_string()
+    };
+    let text = experiment("MoCo(queue: 48, dim: 16)", TWO, "batch: 24,");
+    let told = refused(&text, 2);
+    assert!(told.contains("1 cannot be shared out among 2 processes"), "{told}");
+    assert!(told.contains("give `groups: 2`"), "{told}");
+    let told = refused(&text, 5);
+    assert!(told.contains("a batch of 24 cannot be shared out among 5 processes"), "{told}");
+    assert!(told.contains("`batch: 25`"), "{told}");
+}
+
+#[test]
+fn processes_with_something_else_before_them_are_refused() {
+    let text = experiment("MoCo(queue: 48, dim: 16, groups: 2)", TWO, "batch: 24,");
+    let refused = |other: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), &text);
+        fs::write(folder.path().join("other.ron"), other).unwrap();
+        thread::scope(|scope| {
+            let [first, second] = <[Threads; 2]>::try_from(Threads::of(2)).ok().unwrap();
+            let (first, second): (Arc<dyn Communicator>, Arc<dyn Communicator>) =
+                (Arc::new(first), Arc::new(second));
+            let load = || {
+                let loaded = experiment::load(&folder.path().join("other.ron"), &[]);
+                loaded.map_err(|mistakes| mistakes[0].to_string())
+            };
+            let other = scope.spawn(move || run::assist(load, &second));
+            let failure = run::run_with(&plan, &options(Existing::Refuse), &first).unwrap_err();
+            Command::Leave.give(&*first);
+            other.join().unwrap().unwrap();
+            assert_eq!(failure.exit_code(), 2);
+            assert!(!folder.path().join("runs").exists());
+            failure.to_string()
+        })
+    };
+    let told = refused(&text.replace("seed: 3", "seed: 4"));
+    assert!(told.contains("process 1 of 2 has other data or another experiment file"), "{told}");
+    let told = refused(&text.replace("train", "nowhere"));
+    assert!(told.contains("process 1 of 2 is not ready") && told.contains("nowhere"), "{told}");
+    let told = refused("Experiment(");
+    assert!(told.contains("process 1 of 2 is not ready"), "{told}");
 }
