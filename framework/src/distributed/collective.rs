@@ -58,7 +58,8 @@ impl Sum {
         }
         // Each process sums a part, so that the work and the messages are shared.
         let length = numbers.len().div_ceil(size);
-        let part = |of: usize| (of * length).min(numbers.len())..((of + 1) * length).min(numbers.len());
+        let part =
+            |of: usize| (of * length).min(numbers.len())..((of + 1) * length).min(numbers.len());
         let sent: Vec<_> = (0..size).map(|of| part(of).len()).collect();
         let own = part(rank).len();
         self.received.resize(size * own, 0.0);
@@ -110,14 +111,22 @@ pub fn exchange_rows(
         .collect();
     let wanted = &order[rank * count..(rank + 1) * count];
     let received: Vec<_> = (0..size)
-        .map(|process| width * wanted.iter().filter(|&&place| holder(place) == process).count())
+        .map(|process| {
+            width
+                * wanted
+                    .iter()
+                    .filter(|&&place| holder(place) == process)
+                    .count()
+        })
         .collect();
     let mut arrived = vec![0.0; rows.len()];
     communicator.all_to_all(&send, &sent, &mut arrived, &received);
     // They lie by their holder, and in the wanted order within each.
     let mut next: Vec<_> = received
         .iter()
-        .scan(0, |begin, length| Some(std::mem::replace(begin, *begin + length)))
+        .scan(0, |begin, length| {
+            Some(std::mem::replace(begin, *begin + length))
+        })
         .collect();
     let mut taken = vec![0.0; rows.len()];
     for (row, &place) in taken.chunks_exact_mut(width).zip(wanted) {

@@ -45,7 +45,11 @@ impl Threads {
             let waited = self.table.changed.wait(state);
             waited.unwrap_or_else(PoisonError::into_inner)
         };
-        let mut state = self.table.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .table
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         while state.whole.is_some() {
             state = wait(state);
         }
@@ -72,7 +76,10 @@ impl Threads {
 }
 
 fn bytes(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect()
 }
 
 fn put(bytes: &[u8], numbers: &mut [f32]) {
@@ -93,7 +100,11 @@ impl Communicator for Threads {
     }
 
     fn broadcast(&self, bytes: &mut [u8]) {
-        let own = if self.rank == 0 { bytes.to_vec() } else { Vec::new() };
+        let own = if self.rank == 0 {
+            bytes.to_vec()
+        } else {
+            Vec::new()
+        };
         bytes.copy_from_slice(&self.exchange(own)[0]);
     }
 
@@ -109,7 +120,10 @@ impl Communicator for Threads {
 
     fn all_to_all(&self, send: &[f32], sent: &[usize], receive: &mut [f32], received: &[usize]) {
         // Lengths first, so that a disagreement is seen.
-        let mut message: Vec<u8> = sent.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
+        let mut message: Vec<u8> = sent
+            .iter()
+            .flat_map(|&n| (n as u64).to_le_bytes())
+            .collect();
         message.extend(bytes(send));
         let all = self.exchange(message);
         let mut to = 0;
