@@ -266,10 +266,11 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let matches = (command(programs).try_get_matches()).unwrap_or_else(|error| match silent() {
-            true => std::process::exit(error.exit_code()),
-            false => error.exit(),
-        });
+        let matches =
+            (command(programs).try_get_matches()).unwrap_or_else(|error| match silent() {
+                true => std::process::exit(error.exit_code()),
+                false => error.exit(),
+            });
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
         room::limit().map_err(|message| {

@@ -36,7 +36,8 @@ const TWO: &str = "view: [RandomResizedCrop(size: 32), HorizontalFlip(p: 0.5)],"
 fn plan(folder: &Path, text: &str) -> Plan {
     let file = folder.join("several.ron");
     fs::write(&file, text).unwrap();
-    let mut plan = experiment::load(&file, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+    let mut plan =
+        experiment::load(&file, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
     plan.output = folder.join("runs");
     plan
 }
@@ -110,11 +111,11 @@ fn a_contrast_is_the_same_to_the_byte() {
 
 #[test]
 fn joint_views_attacks_and_smooth_labels_are_as_well() {
-    let views = format!("joint: Overlap(iou: (0.1, 0.9)), {TWO}");
+    let views = "joint: IoUPair(low: 0.05, high: 0.9, size: 32), view: [HorizontalFlip(p: 0.5)],";
     let text = experiment(
         "MoCo(queue: 48, dim: 16, groups: 2, label_smoothing: 0.2, neighbours: 3, queue_storage: Half, adversary: \
          Adversary(steps: 1, step_size: 0.01, epsilon: 0.02))",
-        &views,
+        views,
         "batch: 48,",
     );
     same_for_any_number(&text, &[2]);
@@ -141,13 +142,22 @@ fn several_parts_or_batches_a_process_come_to_nearly_the_same() {
         let folder = tempfile::tempdir().unwrap();
         run(folder.path(), &text, size, Existing::Refuse).unwrap();
         let text = came_to(folder.path()).0;
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.collect::<Vec<_>>()
     };
     let (alone, two) = (log(1), log(2));
     assert_eq!(alone.len(), two.len());
     // The second line is of the first step, before roundings grow.
-    for key in ["loss", "acc1", "entropy", "patch_acc1", "patch_entropy", "grad_norm"] {
+    for key in [
+        "loss",
+        "acc1",
+        "entropy",
+        "patch_acc1",
+        "patch_entropy",
+        "grad_norm",
+    ] {
         let [a, b] = [&alone, &two].map(|log| log[1][key].as_f64().unwrap());
         assert!((a - b).abs() <= 1e-6 * a.abs(), "{key}: {a} {b}");
     }
@@ -155,7 +165,11 @@ fn several_parts_or_batches_a_process_come_to_nearly_the_same() {
 
 #[test]
 fn a_run_is_gone_on_with_by_another_number_of_processes() {
-    let text = experiment("MoCo(queue: 48, dim: 16, groups: 2)", TWO, "batch: 24, keep: None,");
+    let text = experiment(
+        "MoCo(queue: 48, dim: 16, groups: 2)",
+        TWO,
+        "batch: 24, keep: None,",
+    );
     let alone = tempfile::tempdir().unwrap();
     run(alone.path(), &text, 1, Existing::Refuse).unwrap();
     for (size, then) in [(1, 2), (2, 1)] {
@@ -165,9 +179,15 @@ fn a_run_is_gone_on_with_by_another_number_of_processes() {
         fs::remove_file(root.join("checkpoints/pretrain/epoch-0002.safetensors")).unwrap();
         fs::remove_file(root.join("results.json")).unwrap();
         run(folder.path(), &text, then, Existing::Resume).unwrap();
-        assert!(came_to(folder.path()) == came_to(alone.path()), "{size}, then {then}");
+        assert!(
+            came_to(folder.path()) == came_to(alone.path()),
+            "{size}, then {then}"
+        );
         let receipt = fs::read_to_string(root.join("receipt.json")).unwrap();
-        assert!(receipt.contains(&format!("\"processes\": {then}")), "{receipt}");
+        assert!(
+            receipt.contains(&format!("\"processes\": {then}")),
+            "{receipt}"
+        );
     }
 }
 
@@ -178,7 +198,10 @@ fn a_step_without_a_number_is_kept_as_one_process_keeps_it() {
     let kept = |size| {
         let folder = tempfile::tempdir().unwrap();
         let failure = run(folder.path(), &text, size, Existing::Refuse).unwrap_err();
-        assert!(failure.message.contains("stopped in step 2 of epoch 1"), "{failure}");
+        assert!(
+            failure.message.contains("stopped in step 2 of epoch 1"),
+            "{failure}"
+        );
         let failed = folder.path().join("runs/several/failure");
         ["failure.json", "state.safetensors", "batches.safetensors"]
             .map(|name| fs::read(failed.join(name)).unwrap())
@@ -197,10 +220,16 @@ fn what_cannot_be_shared_out_is_refused_before_anything_is_written() {
     };
     let text = experiment("MoCo(queue: 48, dim: 16)", TWO, "batch: 24,");
     let told = refused(&text, 2);
-    assert!(told.contains("1 cannot be shared out among 2 processes"), "{told}");
+    assert!(
+        told.contains("1 cannot be shared out among 2 processes"),
+        "{told}"
+    );
     assert!(told.contains("give `groups: 2`"), "{told}");
     let told = refused(&text, 5);
-    assert!(told.contains("a batch of 24 cannot be shared out among 5 processes"), "{told}");
+    assert!(
+        told.contains("a batch of 24 cannot be shared out among 5 processes"),
+        "{told}"
+    );
     assert!(told.contains("`batch: 25`"), "{told}");
 }
 
@@ -229,9 +258,15 @@ fn processes_with_something_else_before_them_are_refused() {
         })
     };
     let told = refused(&text.replace("seed: 3", "seed: 4"));
-    assert!(told.contains("process 1 of 2 has other data or another experiment file"), "{told}");
+    assert!(
+        told.contains("process 1 of 2 has other data or another experiment file"),
+        "{told}"
+    );
     let told = refused(&text.replace("train", "nowhere"));
-    assert!(told.contains("process 1 of 2 is not ready") && told.contains("nowhere"), "{told}");
+    assert!(
+        told.contains("process 1 of 2 is not ready") && told.contains("nowhere"),
+        "{told}"
+    );
     let told = refused("Experiment(");
     assert!(told.contains("process 1 of 2 is not ready"), "{told}");
 }

@@ -93,10 +93,13 @@ pub(super) fn gather(stages: &[Prepared], communicator: &dyn Communicator) -> Re
         if let Prepared::Pretrain { training, .. } = stage {
             let (stage, batch) = (training.stage, training.setup.batch);
             if !batch.is_multiple_of(processes) {
-                let wrong = format!("a batch of {batch} cannot be shared out among {processes} processes");
+                let wrong =
+                    format!("a batch of {batch} cannot be shared out among {processes} processes");
                 let error = stage.site.error("batch", wrong);
                 let nearest = batch.next_multiple_of(processes);
-                return Err(error.help(format!("give a multiple, such as `batch: {nearest}`")).into());
+                return Err(error
+                    .help(format!("give a multiple, such as `batch: {nearest}`"))
+                    .into());
             }
             let objective = &stage.objective;
             objective
@@ -123,9 +126,10 @@ pub fn assist(
         return Ok(());
     }
     let plan = load();
-    let stages = plan.as_ref().map_err(String::clone).and_then(|plan| {
-        prepare::all(plan).map_err(|failure| failure.to_string())
-    });
+    let stages = plan
+        .as_ref()
+        .map_err(String::clone)
+        .and_then(|plan| prepare::all(plan).map_err(|failure| failure.to_string()));
     let status = stages.as_deref().map_err(String::as_str);
     // The first process tells of it.
     let _ = agree(status, &**communicator);

@@ -153,7 +153,11 @@ impl Batches {
             let Settings { order, seed, .. } = self.settings;
             self.order = (epoch, order.samples(self.data.len(), seed, epoch));
         }
-        let Settings { batch: length, part, .. } = self.settings;
+        let Settings {
+            batch: length,
+            part,
+            ..
+        } = self.settings;
         let wanted = &self.order.1[index * length + part.rows(length).start..];
         let quarantined = self.loader.quarantined();
         let mut replaced = Vec::new();

@@ -187,7 +187,10 @@ impl Machine {
         if self.communicator.size() == 1 {
             return batch.map_err(Stopped::Failure);
         }
-        let reason = batch.as_ref().err().map_or(String::new(), Failure::to_string);
+        let reason = batch
+            .as_ref()
+            .err()
+            .map_or(String::new(), Failure::to_string);
         let reasons = gather_texts(&*self.communicator, &reason);
         let failed = reasons.iter().position(|reason| !reason.is_empty());
         match (batch, failed) {
@@ -271,7 +274,11 @@ impl Machine {
         let mut hasher = blake3::Hasher::new();
         for (name, encoder) in self.learner.encoders() {
             if self.trains(name) {
-                feed(&mut hasher, encoder.parameters().gradients(), f32::to_le_bytes);
+                feed(
+                    &mut hasher,
+                    encoder.parameters().gradients(),
+                    f32::to_le_bytes,
+                );
             }
         }
         hasher.finalize().to_hex().to_string()
@@ -311,7 +318,11 @@ impl Machine {
 }
 
 /// Hashes `values`, a block at a time.
-fn feed<T: Copy, const N: usize>(hasher: &mut blake3::Hasher, values: &[T], bytes: fn(T) -> [u8; N]) {
+fn feed<T: Copy, const N: usize>(
+    hasher: &mut blake3::Hasher,
+    values: &[T],
+    bytes: fn(T) -> [u8; N],
+) {
     for block in values.chunks(1 << 12) {
         let block: Vec<u8> = block.iter().flat_map(|&value| bytes(value)).collect();
         hasher.update(&block);

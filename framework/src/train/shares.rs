@@ -71,12 +71,21 @@ pub(super) fn whole(
         .collect();
     let losses = shares.iter().map(|share| f32::from_bits(share.loss));
     let measures = measures.iter().map(|(name, _)| {
-        let of = |share: &Share| share.measures.iter().find(|(known, _)| known == name).cloned();
+        let of = |share: &Share| {
+            share
+                .measures
+                .iter()
+                .find(|(known, _)| known == name)
+                .cloned()
+        };
         let values = shares.iter().filter_map(of);
         (*name, values.map(|(_, bits)| f64::from_bits(bits)).sum())
     });
     let rows = batch.measures.iter().map(|(name, _)| {
-        let values = shares.iter().filter_map(|share| share.rows.get(*name)).flatten();
+        let values = shares
+            .iter()
+            .filter_map(|share| share.rows.get(*name))
+            .flatten();
         let values: Vec<_> = values.map(|&bits| f64::from_bits(bits)).collect();
         (*name, mean(&values))
     });

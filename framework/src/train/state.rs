@@ -7,8 +7,8 @@ use smallfry_nn::network::{Role, Spec};
 use super::meter::Tally;
 use crate::{
     Optimizer,
-    distributed::Communicator,
     checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
+    distributed::Communicator,
     failure::Failure,
     objective::{Buffer, BufferValues, Learner},
     optimizer::Descent,

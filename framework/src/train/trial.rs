@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smallfry_data::{Dataset, loader::{Cursor, Part}};
+use smallfry_data::{
+    Dataset,
+    loader::{Cursor, Part},
+};
 
 use super::{
     Training,

@@ -88,6 +88,21 @@ impl Groups {
         import(all, (batch, width))
     }
 
+    /// Gives the encoder the running statistics of the first part, also where that is another process's.
+    pub fn share_statistics(&self, encoder: &mut dyn Encoder) {
+        if self.communicator.size() == 1 {
+            return;
+        }
+        let mut parameters = encoder.parameters();
+        let statistics = parameters.statistics().iter();
+        let mut bytes: Vec<u8> = statistics.flat_map(|value| value.to_le_bytes()).collect();
+        self.communicator.broadcast(&mut bytes);
+        let words = bytes.as_chunks::<4>().0;
+        for (value, &word) in parameters.statistics_mut().iter_mut().zip(words) {
+            *value = f32::from_le_bytes(word);
+        }
+    }
+
     /// Of the images of all processes those that stand in `order` where this process's part is.
     pub fn shuffle(&self, images: &Arc<ImageBatch>, order: &[usize]) -> Arc<ImageBatch> {
         if self.count == 1 {
@@ -114,13 +129,11 @@ pub fn by_groups<T>(
         return vec![pass(encoder, images, *draw)];
     }
     let mut statistics = None;
-    let size = images.batch / draws.len();
     let results = draws
         .iter()
-        .enumerate()
-        .map(|(part, &draw)| {
-            let rows: Vec<_> = (part * size..(part + 1) * size).collect();
-            let result = pass(encoder, &Arc::new(images.pick(&rows)), draw);
+        .zip(parts(images, draws.len()))
+        .map(|(&draw, part)| {
+            let result = pass(encoder, &part, draw);
             statistics.get_or_insert_with(|| {
                 let parameters = encoder.parameters();
                 let counters = parameters.counters().to_vec();
@@ -137,8 +150,23 @@ pub fn by_groups<T>(
     results
 }
 
+/// `images` cut into `count` equal parts.
+pub fn parts(images: &Arc<ImageBatch>, count: usize) -> Vec<Arc<ImageBatch>> {
+    if count == 1 {
+        return vec![Arc::clone(images)];
+    }
+    let size = images.batch / count;
+    let part = |number| (number * size..(number + 1) * size).collect::<Vec<_>>();
+    (0..count)
+        .map(|number| Arc::new(images.pick(&part(number))))
+        .collect()
+}
+
 /// The rows of all parts, one after the other.
 pub fn joined(parts: &[Plain<Features>]) -> Plain<Features> {
+    if let [part] = parts {
+        return part.clone();
+    }
     let width = parts[0].shape().1;
     let rows: Vec<f32> = parts
         .iter()

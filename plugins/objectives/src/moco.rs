@@ -330,6 +330,10 @@ impl Learner for Contrast {
         let queries = by_groups(&mut *self.query, first, &drawn, |encoder, part, draw| {
             normalise(encoder.train(part, draw))
         });
+        if self.attack.is_some() {
+            // The next attack looks at images with them.
+            groups.share_statistics(&mut *self.query);
+        }
         // Once a step: the weights that it follows move once a step.
         if self.pending.is_empty() {
             self.follow();

@@ -36,7 +36,7 @@ use smallfry::{
 
 use crate::{
     MoCo, advice,
-    groups::{Groups, by_groups},
+    groups::{self, Groups, by_groups, parts},
     head::Projection,
     queue::Queue,
 };
@@ -412,7 +412,9 @@ impl Distilling {
         let students = by_groups(&mut *self.student, images, &drawn, |student, part, draw| {
             normalise(student.train(part, draw))
         });
-        let teacher = self.teach(images);
+        // In the same parts: roundings are those of a pass, and another process may make it.
+        let parts = parts(images, drawn.len());
+        let taught: Vec<_> = parts.iter().map(|part| self.teach(part)).collect();
         let queue = match (&self.small_queue, small) {
             (Some(queue), true) => queue,
             _ => &self.queue,
@@ -423,12 +425,10 @@ impl Distilling {
             acc1: 0.0,
             entropy: 0.0,
         };
-        let (size, width) = *students[0].shape();
-        let rows = values(&teacher);
-        for (student, rows) in students.into_iter().zip(rows.chunks(size * width)) {
+        for (student, teacher) in students.into_iter().zip(&taught) {
             let part = distillation(
                 student,
-                &import(rows.to_vec(), (size, width)),
+                teacher,
                 queue.keys(),
                 self.temperature,
                 self.teacher_temperature,
@@ -437,7 +437,7 @@ impl Distilling {
             share.entropy += part.entropy / count;
             share.loss = share.loss + part.loss / count as f32;
         }
-        (share, teacher.clone())
+        (share, groups::joined(&taught))
     }
 }
 
