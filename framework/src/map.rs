@@ -19,7 +19,7 @@ use smallfry_data::Dataset;
 use crate::{
     backbone::Preprocessing,
     checkpoint::write_atomically,
-    evaluate::{self, Given, Known, Source, features::Images, pass::Pass},
+    evaluate::{self, Given, Known, Source, crew::Extractable, features::Images, pass::Pass},
     failure::{Failure, disk},
     fingerprint,
     metric::{Watch, Watcher},
@@ -213,6 +213,28 @@ impl<'a> Prepared<'a> {
         }
     }
 
+    /// The images.
+    pub(crate) fn data(&self) -> &Arc<dyn Dataset> {
+        &self.data
+    }
+
+    /// How they become the network's input.
+    fn images(&self) -> Images {
+        Images {
+            preprocessing: preprocessing(self.stage),
+            batch: self.stage.batch,
+        }
+    }
+
+    /// What it extracts features of; `set` is the data, where other processes have it.
+    pub(crate) fn extractable(&self, set: Option<Arc<dyn Dataset>>) -> Extractable<'_> {
+        Extractable {
+            subject: &self.stage.subject,
+            images: self.images(),
+            sets: vec![set],
+        }
+    }
+
     /// Does the work.
     ///
     /// # Errors
@@ -222,10 +244,7 @@ impl<'a> Prepared<'a> {
         let (stage, data) = (self.stage, &*self.data);
         let (encoder, weights) = evaluate::encoder(&stage.subject, given)?;
         let samples = stage.samples.min(data.len());
-        let images = Images {
-            preprocessing: preprocessing(stage),
-            batch: stage.batch,
-        };
+        let images = self.images();
         let views = files(stage, data);
         let total = samples * views;
         workplace.display.stage(&stage.name, total as u64, 0);

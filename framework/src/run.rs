@@ -111,6 +111,8 @@ pub fn run_with(
             continue;
         }
         worked = true;
+        let extractable = stage.extractable();
+        let sets = extractable.map_or(Vec::new(), |extractable| extractable.sets);
         let mut workplace = Workplace {
             folder: &folder,
             display: &mut display,
@@ -119,6 +121,7 @@ pub fn run_with(
             notes: &mut notes,
             communicator,
             stage: number,
+            sets: &sets,
             allow: &options.allow,
         };
         let outcome = work(stage, &stages, &mut lent, &mut workplace)?;

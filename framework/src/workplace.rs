@@ -6,6 +6,8 @@ pub mod progress;
 
 use std::sync::Arc;
 
+use smallfry_data::Dataset;
+
 use crate::distributed::{Communicator, command::Command};
 use folder::RunFolder;
 use interrupt::Interrupt;
@@ -49,6 +51,9 @@ pub struct Workplace<'a> {
     pub communicator: &'a Arc<dyn Communicator>,
     /// Number of the stage at hand.
     pub stage: usize,
+    /// The data sets of the stage, by the numbers that other processes have for them; none in the place of one that they have
+    /// not.
+    pub sets: &'a [Option<Arc<dyn Dataset>>],
     /// Paths of parameters that may have changed since the earlier run.
     pub allow: &'a [String],
 }

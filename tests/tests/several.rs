@@ -270,3 +270,51 @@ fn processes_with_something_else_before_them_are_refused() {
     let told = refused("Experiment(");
     assert!(told.contains("process 1 of 2 is not ready"), "{told}");
 }
+
+#[test]
+fn features_are_the_same_for_any_number_and_so_is_what_follows() {
+    let pictures = tempfile::tempdir().unwrap();
+    let photos = repository().join("experiments/photos/val");
+    for class in fs::read_dir(photos).unwrap() {
+        let class = class.unwrap();
+        let to = pictures.path().join(class.file_name());
+        fs::create_dir(&to).unwrap();
+        fs::write(to.join("0.jpg"), "no picture").unwrap();
+        for picture in fs::read_dir(class.path()).unwrap().take(3) {
+            let picture = picture.unwrap();
+            fs::copy(picture.path(), to.join(picture.file_name())).unwrap();
+        }
+    }
+    let text = format!(
+        r#"Experiment(
+            name: "several", seed: 3,
+            stages: [
+                Evaluate(
+                    name: "judged", backbone: mobilenetv3_small, weights: Untrained, size: 64, batch: 4,
+                    train: ImageFolder(path: {0:?}), test: ImageFolder(path: {0:?}),
+                    metrics: [BestNN(k: 3), FeatureStatistics],
+                ),
+                Map(
+                    name: "drawn", backbone: mobilenetv3_small, weights: Untrained, size: 64, batch: 4,
+                    data: ImageFolder(path: {0:?}), samples: 18, perplexity: 3, iterations: 20,
+                ),
+            ],
+        )"#,
+        pictures.path()
+    );
+    let results = |size| {
+        let folder = tempfile::tempdir().unwrap();
+        run(folder.path(), &text, size, Existing::Refuse).unwrap();
+        let root = folder.path().join("runs/several");
+        let points = fs::read(root.join("maps/drawn/points.npy")).unwrap();
+        (
+            fs::read_to_string(root.join("results.json")).unwrap(),
+            points,
+        )
+    };
+    let alone = results(1);
+    assert!(alone.0.contains("0.jpg"), "{}", alone.0);
+    for size in [2, 3] {
+        assert_eq!(results(size), alone, "{size} processes");
+    }
+}

@@ -9,8 +9,16 @@ const CHUNK: usize = 1 << 14;
 
 /// The texts of all processes, in their order; of any lengths.
 pub fn gather_texts(communicator: &dyn Communicator, own: &str) -> Vec<String> {
+    let all = gather_bytes(communicator, own.as_bytes());
+    all.iter()
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+        .collect()
+}
+
+/// The bytes of all processes, in their order; of any lengths.
+pub fn gather_bytes(communicator: &dyn Communicator, own: &[u8]) -> Vec<Vec<u8>> {
     if communicator.size() == 1 {
-        return vec![own.to_owned()];
+        return vec![own.to_vec()];
     }
     let lengths = communicator.gather(&(own.len() as u64).to_le_bytes());
     let (lengths, _) = lengths.as_chunks::<8>();
@@ -21,14 +29,14 @@ pub fn gather_texts(communicator: &dyn Communicator, own: &str) -> Vec<String> {
     // Messages of one length: the longest decides.
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if longest == 0 {
-        return vec![String::new(); lengths.len()];
+        return vec![Vec::new(); lengths.len()];
     }
-    let mut padded = own.as_bytes().to_vec();
+    let mut padded = own.to_vec();
     padded.resize(longest, 0);
     let all = communicator.gather(&padded);
     all.chunks_exact(longest)
         .zip(lengths)
-        .map(|(text, length)| String::from_utf8_lossy(&text[..length]).into_owned())
+        .map(|(bytes, length)| bytes[..length].to_vec())
         .collect()
 }
 

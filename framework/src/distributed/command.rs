@@ -9,6 +9,13 @@ pub enum Command {
     Prepare,
     /// Assist the training stage of this number.
     Stage(u64),
+    /// Assist the extraction of features of this set of this stage.
+    Extract {
+        /// Number of the stage.
+        stage: u64,
+        /// Number of the set among the stage's.
+        set: u64,
+    },
     /// Take the step of this number of this epoch.
     Step {
         /// Epoch, from 0.
@@ -47,6 +54,7 @@ impl Command {
             Self::Step { epoch, index } => [3, epoch, index],
             Self::Compare => [4, 0, 0],
             Self::Done => [5, 0, 0],
+            Self::Extract { stage, set } => [6, stage, set],
         };
         let mut bytes = [0; 24];
         for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
@@ -67,6 +75,10 @@ impl Command {
             },
             4 => Self::Compare,
             5 => Self::Done,
+            6 => Self::Extract {
+                stage: word(1),
+                set: word(2),
+            },
             _ => Self::Leave,
         }
     }
@@ -82,6 +94,7 @@ mod tests {
             Command::Prepare,
             Command::Stage(7),
             Command::Step { epoch: 1, index: 2 },
+            Command::Extract { stage: 3, set: 1 },
             Command::Compare,
             Command::Done,
             Command::Leave,

@@ -7,6 +7,7 @@ use smallfry_nn::kernel::simd::Level;
 use super::prepare::{self, Prepared};
 use crate::{
     distributed::{Communicator, collective::gather_texts, command::Command},
+    evaluate::crew,
     failure::Failure,
     fingerprint,
     plan::Plan,
@@ -134,16 +135,26 @@ pub fn assist(
     // The first process tells of it.
     let _ = agree(status, &**communicator);
     let mut command = Command::take(&**communicator);
-    while let (Command::Stage(number), Ok(stages)) = (command, &stages) {
-        command = match stages.get(number as usize) {
-            Some(Prepared::Pretrain { training, data }) => {
-                match training.assist(data, communicator)? {
-                    Command::Done => Command::take(&**communicator),
-                    other => other,
+    let Ok(stages) = &stages else {
+        return Ok(());
+    };
+    loop {
+        command = match command {
+            Command::Stage(number) => match stages.get(number as usize) {
+                Some(Prepared::Pretrain { training, data }) => {
+                    training.assist(data, communicator)?
+                }
+                _ => return Ok(()),
+            },
+            Command::Extract { stage, set } => {
+                let stage = stages.get(stage as usize);
+                match stage.and_then(Prepared::extractable) {
+                    Some(extractable) => crew::assist(&extractable, set, &**communicator),
+                    None => return Ok(()),
                 }
             }
-            _ => Command::Leave,
+            Command::Done => Command::take(&**communicator),
+            _ => return Ok(()),
         };
     }
-    Ok(())
 }
