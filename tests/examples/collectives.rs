@@ -3,11 +3,13 @@
 //!     mpirun -n 3 collectives
 //!
 //! `FAULT` makes the last process (`leave-first`: the first) do amiss what `tests/processes.rs` wants to see the end
-//! of, while the others wait for it: `panic`, `panic-aside` (in another thread), `exit`, `sleep`, `leave`, `leave-first`.
+//! of, while the others wait for it: `panic`, `panic-aside` (in another thread), `panic-caught`, `exit`, `sleep`,
+//! `leave`, `leave-first`. A panic that is caught is nothing amiss.
 
 use std::{
     env,
     io::{self, Write},
+    panic::catch_unwind,
     process::{self, ExitCode},
     thread,
     time::Duration,
@@ -48,6 +50,13 @@ fn fail(communicator: &dyn Communicator, fault: &str) {
         if rank > 0 {
             communicator.broadcast(&mut [0]);
         }
+        return;
+    }
+    if fault == "panic-caught" {
+        if rank == last {
+            assert!(catch_unwind(|| panic!("a bug")).is_err());
+        }
+        communicator.gather(&[0]);
         return;
     }
     if rank < last {

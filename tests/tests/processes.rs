@@ -229,6 +229,14 @@ fn a_panic_of_one_ends_all() {
     }
 }
 
+/// Decoders that panic on damaged images are seen to where they are called.
+#[test]
+fn a_panic_that_is_caught_ends_nothing() {
+    let outcome = Job::of(2, &[("FAULT", "panic-caught")]).end();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.errors.contains("a bug"), "{outcome:?}");
+}
+
 #[test]
 fn an_early_exit_of_one_ends_all() {
     fails("exit", None);

@@ -93,7 +93,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // The end of MPI waits for all processes, and they may be waiting for this one's part in an exchange.
+        // The end of MPI waits for all processes, and they may be waiting for this one's part in an exchange. It is not
+        // for the hook of panics to say: it also sees those that are caught, as of a decoder on a damaged image.
         if thread::panicking() {
             self.communicator.abort(PANICKED);
         }

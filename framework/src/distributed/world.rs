@@ -80,3 +80,24 @@ fn several(launch: Launch) -> Result<World, Failure> {
         thread: PhantomData,
     })
 }
+
+#[cfg(all(test, not(feature = "mpi")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_processes_need_mpi() {
+        let launch = Launch {
+            launcher: "Open MPI",
+            rank: 1,
+            size: 4,
+        };
+        let failure = several(launch).err().expect("it is refused");
+        assert_eq!(failure.exit_code(), 2);
+        assert_eq!(
+            failure.to_string(),
+            "started as one of 4 processes by Open MPI, but this program was built without MPI\n  \
+             = help: build it with `cargo build --release --features mpi`"
+        );
+    }
+}
