@@ -306,7 +306,7 @@ fn features_are_the_same_for_any_number_and_so_is_what_follows() {
         let folder = tempfile::tempdir().unwrap();
         run(folder.path(), &text, size, Existing::Refuse).unwrap();
         let root = folder.path().join("runs/several");
-        let points = fs::read(root.join("maps/drawn/points.npy")).unwrap();
+        let points = fs::read(root.join("maps/drawn/Y0.npy")).unwrap();
         (
             fs::read_to_string(root.join("results.json")).unwrap(),
             points,
