@@ -5,15 +5,20 @@ use std::{fs, path::Path, sync::Arc, thread};
 
 use serde_json::Value;
 use smallfry::{
+    Backbone, Encoder, Invalid, Objective,
     distributed::{Communicator, command::Command, threads::Threads},
+    encoder::ImageBatch,
     experiment,
     failure::Failure,
+    objective::{Buffer, Learner, Moment, Outcome, Setup},
     plan::Plan,
+    registry::Built,
     run::{self, RunOptions, Summary},
+    testing::objective_faults,
     workplace::Existing,
 };
 use smallfry_plugins as _;
-use smallfry_tests::golden::repository;
+use smallfry_tests::{golden::repository, plugin::build};
 
 /// An experiment on the shipped photographs, whose training has `objective` and `more`.
 fn experiment(objective: &str, views: &str, more: &str) -> String {
@@ -160,6 +165,103 @@ fn several_parts_or_batches_a_process_come_to_nearly_the_same() {
     ] {
         let [a, b] = [&alone, &two].map(|log| log[1][key].as_f64().unwrap());
         assert!((a - b).abs() <= 1e-6 * a.abs(), "{key}: {a} {b}");
+    }
+}
+
+#[test]
+fn objectives_that_let_several_processes_train_them_are_checked_with_two() {
+    let backbone = build::<dyn Backbone>("resnet18(width: 0.125)");
+    for text in [
+        "MoCo(queue: 16, dim: 16, groups: 2)",
+        "MoCo(queue: 16, dim: 16, groups: 4, label_smoothing: 0.1)",
+        "MoCo(queue: 16, dim: 16, groups: 2, adversary: Adversary(steps: 1, step_size: 0.01, epsilon: 0.02))",
+    ] {
+        let objective = build::<dyn Objective>(text);
+        assert_eq!(objective.check_processes(2), Ok(()));
+        assert_eq!(
+            objective_faults(&*objective, &*backbone),
+            Vec::<String>::new(),
+            "{text}"
+        );
+    }
+    let alone = build::<dyn Objective>("MoCo(queue: 16, dim: 16, groups: 2)");
+    let faults = objective_faults(&Unaware(alone), &*backbone);
+    assert!(!faults.is_empty());
+    let wanted = [
+        "the losses of 2 processes add up to",
+        "the figures `acc",
+        "the gradients of 2 processes add up to something",
+        "`queue` is not the same in all processes",
+        "`queue_ptr` is not what one process has",
+    ];
+    for fault in &faults {
+        assert!(
+            wanted.iter().any(|wanted| fault.starts_with(wanted)),
+            "{fault}"
+        );
+    }
+    for wanted in [wanted[0], wanted[3], wanted[4]] {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(wanted)),
+            "{wanted}: {faults:?}"
+        );
+    }
+}
+
+/// Says that several processes can train it, but its learners know nothing of each other.
+struct Unaware(Built<dyn Objective>);
+
+impl Objective for Unaware {
+    fn check(&self, setup: &Setup) -> Result<(), Invalid> {
+        self.0.check(setup)
+    }
+
+    fn check_processes(&self, _: usize) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    fn start(&self, setup: &Setup, backbone: &dyn Backbone) -> Result<Box<dyn Learner>, Invalid> {
+        Ok(Box::new(Lonely(self.0.start(setup, backbone)?)))
+    }
+}
+
+struct Lonely(Box<dyn Learner>);
+
+impl Learner for Lonely {
+    fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
+        self.0.loss(views, moment)
+    }
+
+    fn after_step(&mut self) {
+        self.0.after_step();
+    }
+
+    fn encoders(&self) -> Vec<(&'static str, &dyn Encoder)> {
+        self.0.encoders()
+    }
+
+    fn trained(&self) -> &'static [&'static str] {
+        self.0.trained()
+    }
+
+    fn followers(&self) -> &'static [(&'static str, &'static str)] {
+        self.0.followers()
+    }
+
+    fn evaluated(&self) -> &'static str {
+        self.0.evaluated()
+    }
+
+    fn queue_batches(&self) -> Option<usize> {
+        self.0.queue_batches()
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        self.0.buffers()
+    }
+
+    fn restore(&mut self, buffer: Buffer) -> Result<(), String> {
+        self.0.restore(buffer)
     }
 }
 

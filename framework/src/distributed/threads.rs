@@ -1,6 +1,6 @@
 //! Processes that are threads of one program, for tests.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Communicator;
 
@@ -25,6 +25,8 @@ struct State {
     /// All of it, until each has taken it.
     whole: Option<Arc<Vec<Vec<u8>>>>,
     taken: usize,
+    /// Whether one of them is gone before its time.
+    broken: bool,
 }
 
 impl Threads {
@@ -39,19 +41,23 @@ impl Threads {
         (0..size).map(place).collect()
     }
 
+    /// Waits until somebody does something.
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let waited = self.table.changed.wait(state);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!state.broken, "another process is gone");
+        state
+    }
+
     /// What all give, once they all have.
     fn exchange(&self, own: Vec<u8>) -> Arc<Vec<Vec<u8>>> {
-        let wait = |state| {
-            let waited = self.table.changed.wait(state);
-            waited.unwrap_or_else(PoisonError::into_inner)
-        };
         let mut state = self
             .table
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         while state.whole.is_some() {
-            state = wait(state);
+            state = self.wait(state);
         }
         state.given.resize(self.size, None);
         state.given[self.rank] = Some(own);
@@ -63,7 +69,7 @@ impl Threads {
         let whole = loop {
             match &state.whole {
                 Some(whole) => break Arc::clone(whole),
-                None => state = wait(state),
+                None => state = self.wait(state),
             }
         };
         state.taken += 1;
@@ -72,6 +78,17 @@ impl Threads {
             self.table.changed.notify_all();
         }
         whole
+    }
+}
+
+impl Drop for Threads {
+    /// Who waits for one that panicked would wait for ever.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = (self.table.state.lock()).unwrap_or_else(PoisonError::into_inner);
+            state.broken = true;
+            self.table.changed.notify_all();
+        }
     }
 }
 
