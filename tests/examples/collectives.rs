@@ -4,7 +4,7 @@
 //!
 //! `FAULT` makes the last process (`leave-first`: the first) do amiss what `tests/processes.rs` wants to see the end
 //! of, while the others wait for it: `panic`, `panic-aside` (in another thread), `panic-caught`, `exit`, `sleep`,
-//! `leave`, `leave-first`. A panic that is caught is nothing amiss.
+//! `leave`, `leave-first`, `lengths` (it gives more than the others). A panic that is caught is nothing amiss.
 
 use std::{
     env,
@@ -73,6 +73,7 @@ fn fail(communicator: &dyn Communicator, fault: &str) {
         }
         "exit" => process::exit(3),
         "sleep" => thread::sleep(Duration::from_secs(3600)),
+        "lengths" => drop(communicator.gather(&[0; 100_000])),
         "leave" => {}
         other => unreachable!("no fault is called {other}"),
     }

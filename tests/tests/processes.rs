@@ -229,6 +229,19 @@ fn a_panic_of_one_ends_all() {
     }
 }
 
+#[test]
+fn a_message_of_another_length_ends_all() {
+    let outcome = fails("lengths", Some("20"));
+    assert_eq!(outcome.code, Some(74), "{outcome:?}");
+    // Whoever is the first to say so ends the other.
+    let messages = [
+        "process 0 of 2: gather failed: process 1 gives 100000 where 1 are awaited",
+        "process 1 of 2: gather failed: process 0 gives 1 where 100000 are awaited",
+    ];
+    let told = messages.map(|message| outcome.errors.contains(message));
+    assert_ne!(told, [false; 2], "{outcome:?}");
+}
+
 /// Decoders that panic on damaged images are seen to where they are called.
 #[test]
 fn a_panic_that_is_caught_ends_nothing() {

@@ -5,6 +5,7 @@
 //! so each ends the job.
 
 use std::{
+    error::Error,
     io::{self, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -122,8 +123,8 @@ impl World {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The result of a call of MPI; a failure ends the job.
-    fn done(&self, operation: &str, result: ferrompi::Result<()>) {
+    /// The end of an exchange; a failure ends the job.
+    fn done(&self, operation: &str, result: Exchanged) {
         if let Err(error) = result {
             let Self { rank, size, .. } = self;
             complain(&format!(
@@ -133,14 +134,23 @@ impl World {
         }
     }
 
-    /// Makes a call that has to end within the limit.
-    fn call(
+    /// Makes calls that have to end within the limit.
+    fn exchange(
         &self,
         operation: &'static str,
-        call: impl FnOnce(&ferrompi::Communicator) -> ferrompi::Result<()>,
+        calls: impl FnOnce(&ferrompi::Communicator) -> Exchanged,
     ) {
-        let result = self.watchdog.over(operation, || call(&self.lock()));
+        let result = self.watchdog.over(operation, || calls(&self.lock()));
         self.done(operation, result);
+    }
+
+    /// Ends the job unless each process gives as many.
+    ///
+    /// MPI trusts its callers in this, and may put a message that is longer than the others where other things lie.
+    fn each_gives(&self, calls: &ferrompi::Communicator, length: usize) -> Exchanged {
+        let mut lengths = vec![0; self.size];
+        calls.allgather(&[length as u64], &mut lengths)?;
+        agree(&lengths, &vec![length as u64; self.size])
     }
 }
 
@@ -154,24 +164,41 @@ impl Communicator for World {
     }
 
     fn broadcast(&self, bytes: &mut [u8]) {
-        let result = self.lock().broadcast(bytes, 0);
+        let mut broadcast = || {
+            let calls = self.lock();
+            let mut length = [bytes.len() as u64];
+            calls.broadcast(&mut length, 0)?;
+            agree(&length, &[bytes.len() as u64])?;
+            Ok(calls.broadcast(bytes, 0)?)
+        };
+        let result = broadcast();
         self.done("broadcast", result);
     }
 
     fn gather(&self, own: &[u8]) -> Vec<u8> {
         let mut all = vec![0; self.size * own.len()];
-        self.call("gather", |calls| calls.allgather(own, &mut all));
+        self.exchange("gather", |calls| {
+            self.each_gives(calls, own.len())?;
+            Ok(calls.allgather(own, &mut all)?)
+        });
         all
     }
 
     fn all_gather(&self, own: &[f32], all: &mut [f32]) {
-        self.call("all-gather", |calls| calls.allgather(own, all));
+        self.exchange("all-gather", |calls| {
+            self.each_gives(calls, own.len())?;
+            Ok(calls.allgather(own, all)?)
+        });
     }
 
     fn all_to_all(&self, send: &[f32], sent: &[usize], receive: &mut [f32], received: &[usize]) {
-        let [(sent, from), (received, to)] = [sent, received].map(places);
-        self.call("all-to-all", |calls| {
-            calls.alltoallv(send, &sent, &from, receive, &received, &to)
+        self.exchange("all-to-all", |calls| {
+            let [gives, gets] = [sent, received].map(wide);
+            let mut given = vec![0; self.size];
+            calls.alltoall(&gives, &mut given)?;
+            agree(&given, &gets)?;
+            let [(sent, from), (received, to)] = [sent, received].map(places);
+            Ok(calls.alltoallv(send, &sent, &from, receive, &received, &to)?)
         });
     }
 
@@ -190,6 +217,25 @@ impl Communicator for World {
         }
         low_level::exit(code)
     }
+}
+
+/// Whether an exchange succeeded.
+type Exchanged = Result<(), Box<dyn Error>>;
+
+/// An error if any process gives another length than it should.
+fn agree(lengths: &[u64], wanted: &[u64]) -> Exchanged {
+    let mut both = lengths.iter().zip(wanted).enumerate();
+    match both.find(|(_, (length, wanted))| length != wanted) {
+        Some((process, (length, wanted))) => {
+            Err(format!("process {process} gives {length} where {wanted} are awaited").into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Lengths as they are sent.
+fn wide(lengths: &[usize]) -> Vec<u64> {
+    lengths.iter().map(|&length| length as u64).collect()
 }
 
 /// Lengths, and where each begins, as MPI takes them.
