@@ -29,13 +29,15 @@ use std::{
     panic,
     path::PathBuf,
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     diagnostic::Diagnostic,
-    distributed::launch,
+    distributed::launch::{self, Launch},
     evaluate::cache::room,
     failure::Failure,
     registry::{self, for_each_kind},
@@ -237,6 +239,9 @@ enum Refusal {
         /// What is not there.
         failure: Failure,
     },
+    /// The first of several processes, which are given the same command line, says it. Its exit code counts, and a
+    /// launcher that sees another's first may end it before it has said anything.
+    Elsewhere,
 }
 
 impl From<Vec<Diagnostic>> for Refusal {
@@ -266,11 +271,11 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let matches =
-            (command(programs).try_get_matches()).unwrap_or_else(|error| match silent() {
-                true => std::process::exit(error.exit_code()),
-                false => error.exit(),
-            });
+        let matches = match command(programs).try_get_matches() {
+            Ok(matches) => matches,
+            Err(_) if assistant().is_some() => return Err(Refusal::Elsewhere),
+            Err(error) => error.exit(),
+        };
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
         room::limit().map_err(|message| {
@@ -293,11 +298,16 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
     match ending {
         Ok(Ok(output)) => print(&output),
         Ok(Err(Refusal::Failure(failure))) => {
-            if !silent() {
-                complain(&failure.to_string());
-            }
+            complain(&match assistant() {
+                None => failure.to_string(),
+                Some(Launch { rank, size, .. }) => {
+                    thread::sleep(FIRST);
+                    format!("process {rank} of {size}: {failure}")
+                }
+            });
             ExitCode::from(failure.exit_code())
         }
+        Ok(Err(Refusal::Elsewhere)) => ExitCode::SUCCESS,
         Ok(Err(Refusal::Verdict(output))) => {
             print(&output);
             ExitCode::FAILURE
@@ -315,14 +325,20 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
     }
 }
 
-/// Whether another process says what this one would say: of several that are given the same command line the first.
-fn silent() -> bool {
-    launch::detect().is_some_and(|launch| launch.size > 1 && launch.rank > 0)
+/// How long a process that assists the first keeps to itself what it fails by. What all of them fail by, such as a
+/// variable that is wrong, the first says, and launchers then end the others; what this one alone fails by nobody else
+/// says.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// How this process was started, if as one of several and not the first.
+fn assistant() -> Option<Launch> {
+    launch::detect().filter(|launch| launch.rank > 0)
 }
 
 /// Refuses a verb that several processes cannot share.
 fn only_process(verb: &str) -> Result<(), Refusal> {
     match launch::detect() {
+        Some(launch) if launch.rank > 0 => Err(Refusal::Elsewhere),
         Some(launch) if launch.size > 1 => Err(Failure::mistake(format!(
             "`{verb}` is for one process, but {} started {}",
             launch.launcher, launch.size
@@ -451,9 +467,6 @@ fn print(output: &str) -> ExitCode {
 }
 
 fn complain_all(mistakes: &[Diagnostic]) {
-    if silent() {
-        return;
-    }
     let mut text = String::new();
     for mistake in mistakes {
         let _ = writeln!(text, "{} {mistake}\n", prefix());

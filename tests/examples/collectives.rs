@@ -2,7 +2,7 @@
 //!
 //!     mpirun -n 3 collectives
 //!
-//! `FAULT` makes the last process (`leave-first`: the first) do amiss what `tests/processes.rs` wants to see the end
+//! `FAULT` makes the last process (`leave-first`: the first) do amiss what `tests/processes` wants to see the end
 //! of, while the others wait for it: `panic`, `panic-aside` (in another thread), `panic-caught`, `exit`, `sleep`,
 //! `leave`, `leave-first`, `lengths` (it gives more than the others). A panic that is caught is nothing amiss.
 

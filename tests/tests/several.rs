@@ -1,4 +1,4 @@
-//! Training by several processes comes to the bytes that one comes to. Here processes are threads; `processes.rs` has real
+//! Training by several processes comes to the bytes that one comes to. Here processes are threads; `processes` has real
 //! ones.
 
 use std::{fs, path::Path, sync::Arc, thread};
