@@ -6,6 +6,7 @@
 
 mod document;
 mod exchange;
+mod hosts;
 mod job;
 mod mistakes;
 mod place;
