@@ -104,11 +104,11 @@ pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
 
 /// Why `points` are too few for the perplexity of `stage`, if they are.
 fn too_few(stage: &Map, points: usize) -> Option<String> {
-    (points as f64 <= tsne::LEAST * stage.perplexity).then(|| {
+    (points as f64 <= tsne::LEAST * stage.layout.perplexity).then(|| {
         format!(
             "`perplexity` of Map: {} needs more than {} points, and there are {}",
-            stage.perplexity,
-            tsne::LEAST * stage.perplexity,
+            stage.layout.perplexity,
+            tsne::LEAST * stage.layout.perplexity,
             grouped(points)
         )
     })
@@ -142,8 +142,8 @@ pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, Strin
             "t-SNE",
             format!(
                 "perplexity {}, {} steps, {algorithm}, learning rate {}",
-                stage.perplexity,
-                grouped(stage.iterations),
+                stage.layout.perplexity,
+                grouped(stage.layout.iterations),
                 settings.rate(points)
             ),
         ),
@@ -152,14 +152,8 @@ pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, Strin
 
 fn settings(stage: &Map, seed: u64) -> Settings {
     Settings {
-        perplexity: stage.perplexity,
-        iterations: stage.iterations,
-        exaggeration: stage.exaggeration,
-        exaggerated: stage.exaggerated,
-        learning_rate: stage.learning_rate,
-        algorithm: stage.algorithm,
-        initial: stage.initial,
         seed,
+        ..stage.layout.clone()
     }
 }
 
@@ -179,13 +173,16 @@ impl<'a> Prepared<'a> {
         field("data", &images.identity);
         field("samples", &stage.samples.to_string());
         field("views", &stage.views.to_string());
-        field("perplexity", &format!("{:?}", stage.perplexity));
-        field("iterations", &stage.iterations.to_string());
-        field("exaggeration", &format!("{:?}", stage.exaggeration));
-        field("exaggerated", &stage.exaggerated.to_string());
-        field("learning_rate", &format!("{:?}", stage.learning_rate));
-        field("algorithm", &format!("{:?}", stage.algorithm));
-        field("initial", &format!("{:?}", stage.initial));
+        field("perplexity", &format!("{:?}", stage.layout.perplexity));
+        field("iterations", &stage.layout.iterations.to_string());
+        field("exaggeration", &format!("{:?}", stage.layout.exaggeration));
+        field("exaggerated", &stage.layout.exaggerated.to_string());
+        field(
+            "learning_rate",
+            &format!("{:?}", stage.layout.learning_rate),
+        );
+        field("algorithm", &format!("{:?}", stage.layout.algorithm));
+        field("initial", &format!("{:?}", stage.layout.initial));
         field("pairs", &stage.pairs.to_string());
         field("zoom", &format!("{:?}", stage.zoom));
         field("size", &format!("{:?}", stage.size));

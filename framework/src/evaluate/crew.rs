@@ -77,7 +77,7 @@ impl Worked {
         } = serde_json::from_slice(header).ok()?;
         let words = rest.as_chunks::<4>().0;
         let values: Vec<_> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
-        let view = values.len().checked_div(views)?;
+        let view = values.len().checked_div(views).unwrap_or(0);
         Some(Self {
             features: match view {
                 0 => vec![Vec::new(); views],
