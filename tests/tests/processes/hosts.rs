@@ -124,18 +124,24 @@ exec ip netns exec $name unshare --uts sh -c \"hostname $name; $*\"
 }
 
 impl Drop for Hosts {
+    /// Nothing is left on them, also where a test failed and nothing can be said to the second.
     fn drop(&mut self) {
         for name in &self.names {
+            let processes = ip(&["netns", "pids", name]).unwrap_or_default();
+            for process in processes.split_whitespace() {
+                let _ = Command::new("kill").args(["-s", "KILL", process]).status();
+            }
             let _ = ip(&["netns", "del", name]);
         }
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), String> {
+/// Calls `ip`; what it says.
+fn ip(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|error| format!("ip: {error}"))?;
     match output.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
 }
