@@ -62,7 +62,7 @@ fn broadcasts(communicator: &dyn Communicator, length: usize) {
     );
     let integers = |rank| {
         (0..length as i64)
-            .map(|i| i - (rank as i64) * i64::MAX / 3)
+            .map(|i| i - (rank as i64) * (i64::MAX / 7))
             .collect()
     };
     let mut own: Vec<i64> = integers(communicator.rank());
