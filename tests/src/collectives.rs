@@ -4,7 +4,7 @@ use smallfry::{
     data::random::Random,
     distributed::{
         Communicator,
-        collective::{Sum, exchange_rows, gather_texts, share},
+        collective::{Sum, exchange_rows, gather_texts, share, share_integers, share_numbers},
     },
 };
 
@@ -54,6 +54,20 @@ fn broadcasts(communicator: &dyn Communicator, length: usize) {
         own == bytes(0, length),
         "{length} bytes of the first, whatever others hold"
     );
+    let mut own = numbers(communicator.rank(), length);
+    share_numbers(communicator, &mut own);
+    assert!(
+        bits(&own) == bits(&numbers(0, length)),
+        "{length} numbers of the first"
+    );
+    let integers = |rank| {
+        (0..length as i64)
+            .map(|i| i - (rank as i64) * (i64::MAX / 7))
+            .collect()
+    };
+    let mut own: Vec<i64> = integers(communicator.rank());
+    share_integers(communicator, &mut own);
+    assert!(own == integers(0), "{length} integers of the first");
 }
 
 fn gathers(communicator: &dyn Communicator, length: usize) {

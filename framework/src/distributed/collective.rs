@@ -48,6 +48,32 @@ pub fn share(communicator: &dyn Communicator, bytes: &mut Vec<u8>) {
     communicator.broadcast(bytes);
 }
 
+/// Gives every process the numbers of the first; each has as many.
+pub fn share_numbers(communicator: &dyn Communicator, numbers: &mut [f32]) {
+    share_words(communicator, numbers, f32::to_le_bytes, f32::from_le_bytes);
+}
+
+/// Gives every process the integers of the first; each has as many.
+pub fn share_integers(communicator: &dyn Communicator, integers: &mut [i64]) {
+    share_words(communicator, integers, i64::to_le_bytes, i64::from_le_bytes);
+}
+
+fn share_words<T: Copy, const N: usize>(
+    communicator: &dyn Communicator,
+    words: &mut [T],
+    bytes: fn(T) -> [u8; N],
+    word: fn([u8; N]) -> T,
+) {
+    if communicator.size() == 1 {
+        return;
+    }
+    let mut message: Vec<u8> = words.iter().flat_map(|&word| bytes(word)).collect();
+    communicator.broadcast(&mut message);
+    for (place, &bytes) in words.iter_mut().zip(message.as_chunks().0) {
+        *place = word(bytes);
+    }
+}
+
 /// Sums over processes, the last process's numbers first: the order in which a process that does everything alone goes
 /// backward through the parts of a batch. Holds the memory for it.
 #[derive(Debug, Default)]

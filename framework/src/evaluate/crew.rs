@@ -13,7 +13,7 @@ use crate::{
     Encoder,
     distributed::{
         Communicator,
-        collective::{gather_bytes, share},
+        collective::{gather_bytes, share, share_numbers},
         command::Command,
     },
     plan::Subject,
@@ -151,18 +151,8 @@ impl<'a> Crew<'a> {
 /// Gives every process the weights and statistics of the first one's encoder.
 fn share_weights(encoder: &dyn Encoder, communicator: &dyn Communicator) {
     let mut parameters = encoder.parameters();
-    let send = |values: &mut [f32]| {
-        let mut bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        communicator.broadcast(&mut bytes);
-        for (value, &word) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *value = f32::from_le_bytes(word);
-        }
-    };
-    send(parameters.values_mut());
-    send(parameters.statistics_mut());
+    share_numbers(communicator, parameters.values_mut());
+    share_numbers(communicator, parameters.statistics_mut());
 }
 
 /// Works on its batches of set `set` until the first process says something else, which is the result.

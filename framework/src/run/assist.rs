@@ -69,7 +69,7 @@ fn agree(
             Failure::mistake(format!(
                 "process {rank} of {count} has other data or another experiment file before it than the first"
             ))
-            .help("the same files must lie at the same paths on all machines, with the same times of change")
+            .help("the same files must lie at the same paths on all machines")
         });
     }
     Ok(())

@@ -31,6 +31,9 @@ pub(super) fn part(communicator: &dyn Communicator) -> Part {
 /// # Errors
 /// One is not: something in its place counts otherwise.
 pub(super) fn compare(machine: &Machine, communicator: &dyn Communicator) -> Result<(), Failure> {
+    if communicator.size() == 1 {
+        return Ok(());
+    }
     let hashes = gather_texts(communicator, &machine.state_hash());
     match hashes.iter().position(|hash| *hash != hashes[0]) {
         None => Ok(()),

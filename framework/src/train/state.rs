@@ -8,7 +8,10 @@ use super::meter::Tally;
 use crate::{
     Optimizer,
     checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
-    distributed::Communicator,
+    distributed::{
+        Communicator,
+        collective::{share_integers, share_numbers},
+    },
     failure::Failure,
     objective::{Buffer, BufferValues, Learner},
     optimizer::Descent,
@@ -185,20 +188,8 @@ pub fn share(
     let mut checkpoint = capture(learner, descents, &Position::default());
     for tensor in checkpoint.tensors.values_mut() {
         match &mut tensor.values {
-            Values::Float(values) => {
-                let mut bytes: Vec<_> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                communicator.broadcast(&mut bytes);
-                for (value, &word) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = f32::from_le_bytes(word);
-                }
-            }
-            Values::Integer(values) => {
-                let mut bytes: Vec<_> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                communicator.broadcast(&mut bytes);
-                for (value, &word) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = i64::from_le_bytes(word);
-                }
-            }
+            Values::Float(values) => share_numbers(communicator, values),
+            Values::Integer(values) => share_integers(communicator, values),
         }
     }
     match communicator.rank() {

@@ -7,7 +7,10 @@ use smallfry::{
     Encoder, Invalid,
     data::random::Random,
     dfdx::shapes::HasShape,
-    distributed::{Communicator, Local, collective::exchange_rows},
+    distributed::{
+        Communicator, Local,
+        collective::{exchange_rows, share_numbers},
+    },
     encoder::ImageBatch,
     tensor::{Features, Plain, import, values},
 };
@@ -90,16 +93,9 @@ impl Groups {
 
     /// Gives the encoder the running statistics of the first part, also where that is another process's.
     pub fn share_statistics(&self, encoder: &mut dyn Encoder) {
-        if self.communicator.size() == 1 {
-            return;
-        }
-        let mut parameters = encoder.parameters();
-        let statistics = parameters.statistics().iter();
-        let mut bytes: Vec<u8> = statistics.flat_map(|value| value.to_le_bytes()).collect();
-        self.communicator.broadcast(&mut bytes);
-        let words = bytes.as_chunks::<4>().0;
-        for (value, &word) in parameters.statistics_mut().iter_mut().zip(words) {
-            *value = f32::from_le_bytes(word);
+        if self.communicator.size() > 1 {
+            let mut parameters = encoder.parameters();
+            share_numbers(&*self.communicator, parameters.statistics_mut());
         }
     }
 
