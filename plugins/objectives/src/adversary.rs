@@ -25,7 +25,7 @@ use smallfry::{
     tensor::values,
 };
 
-use crate::groups::{Groups, by_groups};
+use crate::groups::{Groups, by_groups, parts};
 
 /// A length below which embeddings are divided by it instead of their own, as in PyTorch's `normalize`.
 const LEAST: f64 = 1e-12;
@@ -152,18 +152,23 @@ fn likeness(
     let mut mean = 0.0;
     let mut of_queries = Vec::with_capacity(queries.len());
     let mut of_second = Vec::with_capacity(second.values.len());
-    by_groups(key, second, &groups.draw(draws), |key, part, draw| {
-        let (keys, pull) = of_images(key).trace(part, Normalised::AsInTraining { draw });
-        let mut of_keys = Vec::with_capacity(part.batch * width);
-        let done = of_queries.len();
-        let own = queries[done..].chunks_exact(width);
-        for (query, key) in own.zip(values(&keys).chunks_exact(width)) {
-            let share = 1.0 / batch as f64;
-            mean += share * cosine(query, key, share, &mut of_queries);
-            cosine(key, query, share, &mut of_keys);
-        }
-        of_second.extend(pull(&of_keys));
-    });
+    by_groups(
+        key,
+        parts(second, groups.own()),
+        &groups.draw(draws),
+        |key, part, draw| {
+            let (keys, pull) = of_images(key).trace(part, Normalised::AsInTraining { draw });
+            let mut of_keys = Vec::with_capacity(part.batch * width);
+            let done = of_queries.len();
+            let own = queries[done..].chunks_exact(width);
+            for (query, key) in own.zip(values(&keys).chunks_exact(width)) {
+                let share = 1.0 / batch as f64;
+                mean += share * cosine(query, key, share, &mut of_queries);
+                cosine(key, query, share, &mut of_keys);
+            }
+            of_second.extend(pull(&of_keys));
+        },
+    );
     (mean, [pull(&of_queries), of_second])
 }
 

@@ -1,7 +1,7 @@
 //! Passes over parts of a batch, each with batch statistics of its own: what several devices do, by one process or by as
 //! many as have equal numbers of parts.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use smallfry::{
     Encoder, Invalid,
@@ -99,42 +99,50 @@ impl Groups {
         }
     }
 
-    /// Of the images of all processes those that stand in `order` where this process's part is.
-    pub fn shuffle(&self, images: &Arc<ImageBatch>, order: &[usize]) -> Arc<ImageBatch> {
+    /// This process's parts of the images of all processes, cut from them in the given order.
+    pub fn shuffle(&self, images: &Arc<ImageBatch>, order: &[usize]) -> Parts {
         if self.count == 1 {
-            return Arc::clone(images);
+            return parts(images, 1);
         }
         if self.communicator.size() == 1 {
-            return Arc::new(images.pick(order));
+            let (images, order, size) =
+                (Arc::clone(images), order.to_vec(), order.len() / self.count);
+            let part = move |number| {
+                let rows = &order[number * size..(number + 1) * size];
+                Arc::new(images.pick(rows))
+            };
+            return Box::new((0..self.count).map(part));
         }
         let width = images.values.len() / images.batch;
         let values = exchange_rows(&*self.communicator, &images.values, width, order);
-        Arc::new(ImageBatch { values, ..**images })
+        parts(&Arc::new(ImageBatch { values, ..**images }), self.own())
     }
 }
 
-/// Runs `pass` on equal parts of `images`, one for each of `draws`, which it is given. The encoder's running statistics end
-/// as the first part leaves them, as the reference saves those of its first device.
+/// Parts of a batch, each copied when it is wanted: a whole copy of a batch would go through the caches twice.
+pub type Parts = Box<dyn Iterator<Item = Arc<ImageBatch>>>;
+
+/// Runs `pass` on each of `parts` with the one of `draws` in its place. The encoder's running statistics end as the first
+/// part leaves them, as the reference saves those of its first device.
 pub fn by_groups<T>(
     encoder: &mut dyn Encoder,
-    images: &Arc<ImageBatch>,
+    parts: Parts,
     draws: &[u64],
     mut pass: impl FnMut(&mut dyn Encoder, &Arc<ImageBatch>, u64) -> T,
 ) -> Vec<T> {
-    if let [draw] = draws {
-        return vec![pass(encoder, images, *draw)];
-    }
     let mut statistics = None;
     let results = draws
         .iter()
-        .zip(parts(images, draws.len()))
+        .zip(parts)
         .map(|(&draw, part)| {
             let result = pass(encoder, &part, draw);
-            statistics.get_or_insert_with(|| {
-                let parameters = encoder.parameters();
-                let counters = parameters.counters().to_vec();
-                (parameters.statistics().to_vec(), counters)
-            });
+            if draws.len() > 1 {
+                statistics.get_or_insert_with(|| {
+                    let parameters = encoder.parameters();
+                    let counters = parameters.counters().to_vec();
+                    (parameters.statistics().to_vec(), counters)
+                });
+            }
             result
         })
         .collect();
@@ -147,15 +155,17 @@ pub fn by_groups<T>(
 }
 
 /// `images` cut into `count` equal parts.
-pub fn parts(images: &Arc<ImageBatch>, count: usize) -> Vec<Arc<ImageBatch>> {
+pub fn parts(images: &Arc<ImageBatch>, count: usize) -> Parts {
+    let images = Arc::clone(images);
     if count == 1 {
-        return vec![Arc::clone(images)];
+        return Box::new(iter::once(images));
     }
     let size = images.batch / count;
-    let part = |number| (number * size..(number + 1) * size).collect::<Vec<_>>();
-    (0..count)
-        .map(|number| Arc::new(images.pick(&part(number))))
-        .collect()
+    let part = move |number| {
+        let rows: Vec<_> = (number * size..(number + 1) * size).collect();
+        Arc::new(images.pick(&rows))
+    };
+    Box::new((0..count).map(part))
 }
 
 /// The rows of all parts, one after the other.
@@ -244,7 +254,7 @@ mod tests {
         let draws = groups.draw(&mut Random::new(&[1]));
         let mut sizes = Vec::new();
         let shuffled = groups.shuffle(&images, &order);
-        let parts = by_groups(&mut encoder, &shuffled, &draws, |encoder, part, draw| {
+        let parts = by_groups(&mut encoder, shuffled, &draws, |encoder, part, draw| {
             sizes.push(part.batch);
             encoder.momentum(part, draw)
         });

@@ -33,7 +33,7 @@ use smallfry::{
 use crate::{
     adversary::{Adversary, Attack},
     advice,
-    groups::{Groups, by_groups, joined, put_back},
+    groups::{Groups, by_groups, joined, parts, put_back},
     head::Projection,
     queue::{Queue, Storage},
 };
@@ -327,7 +327,8 @@ impl Learner for Contrast {
         let mut draws = Random::new(&[moment.seed, moment.step]);
         let groups = &self.groups;
         let drawn = groups.draw(&mut draws);
-        let queries = by_groups(&mut *self.query, first, &drawn, |encoder, part, draw| {
+        let own = parts(first, groups.own());
+        let queries = by_groups(&mut *self.query, own, &drawn, |encoder, part, draw| {
             normalise(encoder.train(part, draw))
         });
         if self.attack.is_some() {
@@ -345,7 +346,7 @@ impl Learner for Contrast {
         }
         let shuffled = groups.shuffle(second, &order);
         let drawn = groups.draw(&mut draws);
-        let parts = by_groups(&mut *self.key, &shuffled, &drawn, |encoder, part, draw| {
+        let parts = by_groups(&mut *self.key, shuffled, &drawn, |encoder, part, draw| {
             normalise(encoder.momentum(part, draw))
         });
         let keys = put_back(&groups.gather(joined(&parts)), &order);

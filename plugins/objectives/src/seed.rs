@@ -409,12 +409,12 @@ impl Distilling {
         draws: &mut Random,
     ) -> (Share, Plain<Features>) {
         let drawn = self.groups.draw(draws);
-        let students = by_groups(&mut *self.student, images, &drawn, |student, part, draw| {
+        let cut = || parts(images, drawn.len());
+        let students = by_groups(&mut *self.student, cut(), &drawn, |student, part, draw| {
             normalise(student.train(part, draw))
         });
         // In the same parts: roundings are those of a pass, and another process may make it.
-        let parts = parts(images, drawn.len());
-        let taught: Vec<_> = parts.iter().map(|part| self.teach(part)).collect();
+        let taught: Vec<_> = cut().map(|part| self.teach(&part)).collect();
         let queue = match (&self.small_queue, small) {
             (Some(queue), true) => queue,
             _ => &self.queue,
