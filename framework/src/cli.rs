@@ -29,12 +29,15 @@ use std::{
     panic,
     path::PathBuf,
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     diagnostic::Diagnostic,
+    distributed::launch::{self, Launch},
     evaluate::cache::room,
     failure::Failure,
     registry::{self, for_each_kind},
@@ -197,6 +200,18 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it makes no sense to several processes. What one of them starts by itself is none of the launcher's.
+    fn is_for_one_process(&self) -> bool {
+        match self {
+            Self::Run { .. } => false,
+            #[cfg(unix)]
+            Self::IsolatedMetric { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 #[derive(Args)]
 struct Experiment {
     /// The experiment file
@@ -224,6 +239,9 @@ enum Refusal {
         /// What is not there.
         failure: Failure,
     },
+    /// The first of several processes, which are given the same command line, says it. Its exit code counts, and a
+    /// launcher that sees another's first may end it before it has said anything.
+    Elsewhere,
 }
 
 impl From<Vec<Diagnostic>> for Refusal {
@@ -253,7 +271,11 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         for check in for_each_kind!(check_names()) {
             check?;
         }
-        let matches = command(programs).get_matches();
+        let matches = match command(programs).try_get_matches() {
+            Ok(matches) => matches,
+            Err(_) if assistant().is_some() => return Err(Refusal::Elsewhere),
+            Err(error) => error.exit(),
+        };
         smallfry_nn::kernel::simd::Level::detect()
             .map_err(|message| Failure::mistake(message).help("unset SMALLFRY_SIMD"))?;
         room::limit().map_err(|message| {
@@ -262,17 +284,30 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
         if let Some((verb, matches)) = matches.subcommand()
             && let Some(program) = programs.iter().find(|program| program.verb == verb)
         {
+            only_process(verb)?;
             return foreign::act(program, matches);
         }
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let Some((verb, _)) = matches.subcommand()
+            && cli.verb.is_for_one_process()
+        {
+            only_process(verb)?;
+        }
         act(cli.verb, programs)
     });
     match ending {
         Ok(Ok(output)) => print(&output),
         Ok(Err(Refusal::Failure(failure))) => {
-            complain(&failure.to_string());
+            complain(&match assistant() {
+                None => failure.to_string(),
+                Some(Launch { rank, size, .. }) => {
+                    thread::sleep(FIRST);
+                    format!("process {rank} of {size}: {failure}")
+                }
+            });
             ExitCode::from(failure.exit_code())
         }
+        Ok(Err(Refusal::Elsewhere)) => ExitCode::SUCCESS,
         Ok(Err(Refusal::Verdict(output))) => {
             print(&output);
             ExitCode::FAILURE
@@ -287,6 +322,30 @@ pub fn main_with(programs: &[Foreign]) -> ExitCode {
             ExitCode::from(2)
         }
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// How long a process that assists the first keeps to itself what it fails by. What all of them fail by, such as a
+/// variable that is wrong, the first says, and launchers then end the others; what this one alone fails by nobody else
+/// says.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// How this process was started, if as one of several and not the first.
+fn assistant() -> Option<Launch> {
+    launch::detect().filter(|launch| launch.rank > 0)
+}
+
+/// Refuses a verb that several processes cannot share.
+fn only_process(verb: &str) -> Result<(), Refusal> {
+    match launch::detect() {
+        Some(launch) if launch.rank > 0 => Err(Refusal::Elsewhere),
+        Some(launch) if launch.size > 1 => Err(Failure::mistake(format!(
+            "`{verb}` is for one process, but {} started {}",
+            launch.launcher, launch.size
+        ))
+        .help("call it without a launcher; only `run` is for several processes")
+        .into()),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! are resized and cropped as the backbone says, never augmented, and an unreadable one is left out and reported.
 
 pub(crate) mod cache;
+pub mod crew;
 pub mod extracted;
 pub mod features;
 mod original;

@@ -156,7 +156,12 @@ impl Encoder for Executed {
         tape.add_backward_op(move |gradients| {
             let gradient = gradient(gradients, &own)?;
             let mut parameters = lock(&parameters);
+            // Passes add up as whole numbers a weight: as they do where another process makes some of them.
+            let earlier = parameters.set_gradients_aside();
             lock(&executor).backward(&mut parameters, view(&images), &gradient, None);
+            if earlier {
+                parameters.take_gradients_back();
+            }
             Ok(())
         });
         embeddings.put_tape(tape)

@@ -17,6 +17,7 @@ pub mod compare;
 pub mod convert;
 pub mod dataset;
 pub mod diagnostic;
+pub mod distributed;
 pub mod doctor;
 pub mod dynamic;
 pub mod encoder;

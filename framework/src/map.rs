@@ -19,7 +19,7 @@ use smallfry_data::Dataset;
 use crate::{
     backbone::Preprocessing,
     checkpoint::write_atomically,
-    evaluate::{self, Given, Known, Source, features::Images, pass::Pass},
+    evaluate::{self, Given, Known, Source, crew::Extractable, features::Images, pass::Pass},
     failure::{Failure, disk},
     fingerprint,
     metric::{Watch, Watcher},
@@ -104,11 +104,11 @@ pub(crate) fn check(stage: &Map, data: &dyn Dataset) -> Vec<Mistake> {
 
 /// Why `points` are too few for the perplexity of `stage`, if they are.
 fn too_few(stage: &Map, points: usize) -> Option<String> {
-    (points as f64 <= tsne::LEAST * stage.perplexity).then(|| {
+    (points as f64 <= tsne::LEAST * stage.layout.perplexity).then(|| {
         format!(
             "`perplexity` of Map: {} needs more than {} points, and there are {}",
-            stage.perplexity,
-            tsne::LEAST * stage.perplexity,
+            stage.layout.perplexity,
+            tsne::LEAST * stage.layout.perplexity,
             grouped(points)
         )
     })
@@ -142,8 +142,8 @@ pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, Strin
             "t-SNE",
             format!(
                 "perplexity {}, {} steps, {algorithm}, learning rate {}",
-                stage.perplexity,
-                grouped(stage.iterations),
+                stage.layout.perplexity,
+                grouped(stage.layout.iterations),
                 settings.rate(points)
             ),
         ),
@@ -152,14 +152,8 @@ pub(crate) fn facts(stage: &Map, data: &dyn Dataset) -> Vec<(&'static str, Strin
 
 fn settings(stage: &Map, seed: u64) -> Settings {
     Settings {
-        perplexity: stage.perplexity,
-        iterations: stage.iterations,
-        exaggeration: stage.exaggeration,
-        exaggerated: stage.exaggerated,
-        learning_rate: stage.learning_rate,
-        algorithm: stage.algorithm,
-        initial: stage.initial,
         seed,
+        ..stage.layout.clone()
     }
 }
 
@@ -179,13 +173,16 @@ impl<'a> Prepared<'a> {
         field("data", &images.identity);
         field("samples", &stage.samples.to_string());
         field("views", &stage.views.to_string());
-        field("perplexity", &format!("{:?}", stage.perplexity));
-        field("iterations", &stage.iterations.to_string());
-        field("exaggeration", &format!("{:?}", stage.exaggeration));
-        field("exaggerated", &stage.exaggerated.to_string());
-        field("learning_rate", &format!("{:?}", stage.learning_rate));
-        field("algorithm", &format!("{:?}", stage.algorithm));
-        field("initial", &format!("{:?}", stage.initial));
+        field("perplexity", &format!("{:?}", stage.layout.perplexity));
+        field("iterations", &stage.layout.iterations.to_string());
+        field("exaggeration", &format!("{:?}", stage.layout.exaggeration));
+        field("exaggerated", &stage.layout.exaggerated.to_string());
+        field(
+            "learning_rate",
+            &format!("{:?}", stage.layout.learning_rate),
+        );
+        field("algorithm", &format!("{:?}", stage.layout.algorithm));
+        field("initial", &format!("{:?}", stage.layout.initial));
         field("pairs", &stage.pairs.to_string());
         field("zoom", &format!("{:?}", stage.zoom));
         field("size", &format!("{:?}", stage.size));
@@ -213,6 +210,28 @@ impl<'a> Prepared<'a> {
         }
     }
 
+    /// The images.
+    pub(crate) fn data(&self) -> &Arc<dyn Dataset> {
+        &self.data
+    }
+
+    /// How they become the network's input.
+    fn images(&self) -> Images {
+        Images {
+            preprocessing: preprocessing(self.stage),
+            batch: self.stage.batch,
+        }
+    }
+
+    /// What it extracts features of; `set` is the data, where other processes have it.
+    pub(crate) fn extractable(&self, set: Option<Arc<dyn Dataset>>) -> Extractable<'_> {
+        Extractable {
+            subject: &self.stage.subject,
+            images: self.images(),
+            sets: vec![set],
+        }
+    }
+
     /// Does the work.
     ///
     /// # Errors
@@ -222,10 +241,7 @@ impl<'a> Prepared<'a> {
         let (stage, data) = (self.stage, &*self.data);
         let (encoder, weights) = evaluate::encoder(&stage.subject, given)?;
         let samples = stage.samples.min(data.len());
-        let images = Images {
-            preprocessing: preprocessing(stage),
-            batch: stage.batch,
-        };
+        let images = self.images();
         let views = files(stage, data);
         let total = samples * views;
         workplace.display.stage(&stage.name, total as u64, 0);

@@ -6,6 +6,7 @@ use crate::{
     advice::Advice,
     backbone::Backbone,
     checkpoint::{Checkpoint, Weights},
+    distributed::Communicator,
     encoder::{Encoder, ImageBatch},
     failure::Failure,
     registry::{Built, Invalid, kind},
@@ -24,6 +25,16 @@ pub trait Objective: Send + Sync {
     /// # Errors
     /// Names the parameter at fault, such as a queue that is no multiple of the batch.
     fn check(&self, setup: &Setup) -> Result<(), Invalid>;
+
+    /// Whether `processes` processes can train it together, each on an equal part of every batch; called before any long
+    /// work where there are several. A learner that does not [`join`](Learner::join) them keeps state of its own part only,
+    /// so an objective that says nothing is refused.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn check_processes(&self, _: usize) -> Result<(), Invalid> {
+        Err(Invalid::whole("cannot be trained by several processes").help("start one"))
+    }
 
     /// What its user should know of a run that [`check`](Self::check) passes, such as a queue that holds keys of the
     /// images at hand; `check` shows it.
@@ -99,6 +110,12 @@ pub trait Learner {
     /// has several losses before it.
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome;
 
+    /// Tells it, before anything else, that it is one of several processes. [`loss`](Self::loss) is then given this process's
+    /// part of every batch, the first process's rows first, and gives its share of loss and measures: those of all
+    /// processes add up to the means over the batch. The trainer adds gradients up. What it keeps of a batch, such as keys
+    /// in a queue, must be that of all.
+    fn join(&mut self, _: Arc<dyn Communicator>) {}
+
     /// Takes over the weights of a source, named by its parameter, before the first step; a run that goes on from a
     /// checkpoint finds them there.
     ///
@@ -173,7 +190,7 @@ pub struct Moment {
 
 /// The loss of a batch and what else is worth logging about it.
 pub struct Outcome {
-    /// Mean loss over the batch.
+    /// Mean loss over the batch; this process's share of it where there are several.
     pub loss: Traced<()>,
     /// Further figures, such as `("acc1", 12.5)` in percent.
     pub measures: Vec<(&'static str, f64)>,

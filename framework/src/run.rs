@@ -6,6 +6,7 @@
 //!
 //! Everything that can be checked is checked before the folder is touched: a mistake costs seconds and leaves nothing.
 
+mod assist;
 pub mod prepare;
 pub mod receipt;
 pub mod replay;
@@ -15,6 +16,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use crate::{
     change::Changed,
     checkpoint::{self, Mark},
+    distributed::{Communicator, alone},
     evaluate::{self, Given, Source},
     failure::Failure,
     fingerprint,
@@ -27,6 +29,7 @@ use crate::{
     },
 };
 
+pub use assist::assist;
 use prepare::Prepared;
 use receipt::Receipt;
 
@@ -62,7 +65,21 @@ pub struct Summary {
 /// # Errors
 /// A [`Failure`] whose exit code tells mistakes of the user from faults and from being stopped.
 pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
+    run_with(plan, options, &alone())
+}
+
+/// As [`run`], as the first of the processes of `communicator`, which [`assist`] it. They wait for the word to
+/// [leave](crate::distributed::command::Command::Leave) then, whatever it comes to.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    plan: &Plan,
+    options: &RunOptions,
+    communicator: &Arc<dyn Communicator>,
+) -> Result<Summary, Failure> {
     let stages = prepare::all(plan)?;
+    assist::gather(&stages, &**communicator)?;
     let interrupt = Interrupt::of_process()
         .map_err(|error| Failure::fault(format!("cannot listen for Ctrl-C: {error}")))?;
     let mut display = Display::new(options.progress);
@@ -74,6 +91,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     };
     let mut results = folder.results(&plan.name)?;
     let mut receipt = Receipt::new(plan, resume);
+    receipt.processes = communicator.size();
     receipt.changes = match resume {
         true => receipt::earlier_changes(&folder.path("receipt.json")),
         false => Vec::new(),
@@ -82,7 +100,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
     folder.write("experiment.ron", &options.experiment)?;
     folder.write("resolved.ron", &plan.resolved)?;
     let (mut notes, mut worked, mut lent) = (Vec::new(), false, None);
-    for stage in &stages {
+    for (number, stage) in stages.iter().enumerate() {
         let fingerprint = stage.fingerprint();
         receipt.stage(stage.name(), fingerprint);
         write_receipt(&folder, &receipt)?;
@@ -93,12 +111,17 @@ pub fn run(plan: &Plan, options: &RunOptions) -> Result<Summary, Failure> {
             continue;
         }
         worked = true;
+        let extractable = stage.extractable();
+        let sets = extractable.map_or(Vec::new(), |extractable| extractable.sets);
         let mut workplace = Workplace {
             folder: &folder,
             display: &mut display,
             interrupt: &interrupt,
             resume,
             notes: &mut notes,
+            communicator,
+            stage: number,
+            sets: &sets,
             allow: &options.allow,
         };
         let outcome = work(stage, &stages, &mut lent, &mut workplace)?;

@@ -4,6 +4,7 @@
 //! learner's. Everything that decides a number comes from the plan and the position (seed, epoch, step), so a run that
 //! goes on from a checkpoint takes the very steps that an undisturbed run takes.
 
+mod assist;
 pub mod batches;
 mod before;
 mod capture;
@@ -16,6 +17,7 @@ pub mod meter;
 pub mod preview;
 mod record;
 pub mod replay;
+mod shares;
 pub(crate) mod sources;
 pub mod state;
 pub mod trial;
@@ -26,6 +28,7 @@ use smallfry_data::{Dataset, loader::Cursor};
 
 use crate::{
     checkpoint::Mark,
+    distributed::{Communicator, command::Command},
     failure::Failure,
     lines,
     log::Entry,
@@ -112,7 +115,7 @@ impl Training<'_> {
             self.adopt(earlier, workplace)?;
         }
         if begin.epoch < self.stage.epochs {
-            let mut machine = self.machine()?;
+            let mut machine = self.machine(workplace.communicator)?;
             let mut recorder = Recorder::open(self.stage, workplace.folder, &store)?;
             let within = match &mut earlier {
                 Some(earlier) => {
@@ -137,7 +140,13 @@ impl Training<'_> {
                 epoch: begin.epoch as u64,
                 batch: begin.batch,
             };
-            let batches = Batches::start(self.stage, self.setup.seed, data.clone(), cursor)?;
+            let part = assist::part(&**workplace.communicator);
+            let batches = Batches::start(self.stage, self.setup.seed, data.clone(), cursor, part)?;
+            workplace.engage();
+            let Machine {
+                learner, descents, ..
+            } = &mut machine;
+            state::share(&mut **learner, descents, &**workplace.communicator)?;
             let tally = within.map_or_else(Default::default, |within| within.tally);
             self.epochs(
                 begin,
@@ -147,6 +156,7 @@ impl Training<'_> {
                 &mut recorder,
                 workplace,
             )?;
+            Command::Done.give(&**workplace.communicator);
         }
         capture::forget(&self.stage.name, workplace.folder)?;
         store.prune(&self.stage.keep, self.best(workplace.folder)?)?;
@@ -173,11 +183,17 @@ impl Training<'_> {
     }
 
     /// The learner as it starts, with its optimisers.
-    fn machine(&self) -> Result<Machine, Failure> {
+    fn machine(&self, communicator: &Arc<dyn Communicator>) -> Result<Machine, Failure> {
         let learner = self.learner()?;
         // `preflight` made sure that the optimiser fits what is trained.
         let descents = state::descents(&*learner, &*self.stage.optimizer.plugin);
-        Ok(Machine::new(learner, descents, self.stage.step))
+        let communicator = Arc::clone(communicator);
+        Ok(Machine::new(
+            learner,
+            descents,
+            self.stage.step,
+            communicator,
+        ))
     }
 
     /// Puts what the stage starts from into `machine`; tells the user what was taken.

@@ -4,6 +4,11 @@ pub mod folder;
 pub mod interrupt;
 pub mod progress;
 
+use std::sync::Arc;
+
+use smallfry_data::Dataset;
+
+use crate::distributed::{Communicator, command::Command};
 use folder::RunFolder;
 use interrupt::Interrupt;
 use progress::Display;
@@ -42,11 +47,23 @@ pub struct Workplace<'a> {
     pub resume: bool,
     /// Remarks for the user.
     pub notes: &'a mut Vec<String>,
+    /// The processes of the run.
+    pub communicator: &'a Arc<dyn Communicator>,
+    /// Number of the stage at hand.
+    pub stage: usize,
+    /// The data sets of the stage, by the numbers that other processes have for them; none in the place of one that they have
+    /// not.
+    pub sets: &'a [Option<Arc<dyn Dataset>>],
     /// Paths of parameters that may have changed since the earlier run.
     pub allow: &'a [String],
 }
 
 impl Workplace<'_> {
+    /// Has the other processes assist the stage at hand.
+    pub fn engage(&self) {
+        Command::Stage(self.stage as u64).give(&**self.communicator);
+    }
+
     /// Tells the user something, now and with the results.
     pub fn note(&mut self, text: String) {
         self.display.note(&text);

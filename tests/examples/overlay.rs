@@ -16,7 +16,7 @@ use std::{
 
 use smallfry::{
     checkpoint,
-    data::loader::Cursor,
+    data::loader::{Cursor, Part},
     dfdx::tensor_ops::Backward,
     experiment,
     objective::{Learner, Moment, Setup},
@@ -109,7 +109,8 @@ fn main() -> Result<(), String> {
     fs::create_dir_all(folder).map_err(failed)?;
     let mut views = BufWriter::new(File::create(folder.join("views.f32")).map_err(failed)?);
     let begin = Cursor { epoch: 0, batch: 0 };
-    let mut batches = Batches::start(stage, setup.seed, data, begin).map_err(|e| e.to_string())?;
+    let mut batches =
+        Batches::start(stage, setup.seed, data, begin, Part::WHOLE).map_err(|e| e.to_string())?;
     let mut losses = Vec::new();
     for step in 0..earlier + steps {
         if step == earlier {

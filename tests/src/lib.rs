@@ -1,6 +1,7 @@
 //! The harness of the tests that cross crates.
 
 pub mod bench;
+pub mod collectives;
 pub mod golden;
 pub mod library;
 pub mod outside;

@@ -11,7 +11,7 @@ use smallfry_data::{
     Dataset, Image,
     dataset::folder::ImageFolder,
     decode::{Orientation, decode, read},
-    loader::{Cursor, Key, Loader, Order, Settings, Transform},
+    loader::{Cursor, Key, Loader, Order, Part, Settings, Transform},
 };
 use smallfry_tests::golden::{Reference, repository};
 
@@ -237,6 +237,7 @@ fn a_mixed_folder_loads_to_the_end() {
 
     let load = |workers: usize| {
         let settings = Settings {
+            part: Part::WHOLE,
             batch: 4,
             order: Order::Shuffled,
             seed: 1,
@@ -285,6 +286,7 @@ fn the_odd_folder_loads_to_the_end() {
     let set = Arc::new(ImageFolder::open(root.path(), Orientation::AsStored).unwrap());
     assert_eq!(set.len(), 47);
     let settings = Settings {
+        part: Part::WHOLE,
         batch: 47,
         order: Order::Shuffled,
         seed: 1,

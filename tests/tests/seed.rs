@@ -561,6 +561,8 @@ fn it_does_what_objectives_must() {
         "patches: 2",
         "teacher_temperature: 0.1, head: Wide",
         "head: None",
+        "groups: 4",
+        "groups: 2, patches: 2",
     ] {
         let objective = build::<dyn Objective>(&format!(
             "SEED(teacher: resnet18(width: 0.125), weights: Untrained, dim: 16, queue: 16, {parameters})"

@@ -27,6 +27,10 @@ pub struct Parameters {
     gradients: Vec<f32>,
     statistics: Vec<f32>,
     counters: Vec<u64>,
+    /// Whether every gradient is zero for sure.
+    clear: bool,
+    /// Gradients of earlier passes.
+    aside: Vec<f32>,
     version: u64,
 }
 
@@ -67,6 +71,8 @@ impl Parameters {
             index,
             values: vec![0.0; weights],
             gradients: vec![0.0; weights],
+            clear: true,
+            aside: Vec::new(),
             statistics: vec![0.0; statistics],
             counters: vec![0; counters],
             version: unused_version(),
@@ -231,6 +237,7 @@ impl Parameters {
     /// The values to read and the gradients to add to, at once.
     pub fn values_and_gradients_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         self.renew();
+        self.clear = false;
         (&mut self.values, &mut self.gradients)
     }
 
@@ -255,6 +262,31 @@ impl Parameters {
         self.gradients
             .par_chunks_mut(CHUNK)
             .for_each(|chunk| chunk.fill(0.0));
+        self.clear = true;
+    }
+
+    /// Lets a pass begin from gradients of zero, so that what it adds is one number a weight, however it comes by it;
+    /// [`take_gradients_back`](Self::take_gradients_back) adds those of earlier passes. False where there are none, and
+    /// nothing is to be taken back.
+    pub fn set_gradients_aside(&mut self) -> bool {
+        if self.clear {
+            return false;
+        }
+        self.aside.resize(self.gradients.len(), 0.0);
+        std::mem::swap(&mut self.aside, &mut self.gradients);
+        self.clear_gradients();
+        true
+    }
+
+    /// Adds the gradients that were set aside.
+    pub fn take_gradients_back(&mut self) {
+        let earlier = self.aside.par_chunks(CHUNK);
+        (self.gradients.par_chunks_mut(CHUNK).zip(earlier)).for_each(|(own, earlier)| {
+            for (own, earlier) in own.iter_mut().zip(earlier) {
+                *own += earlier;
+            }
+        });
+        self.clear = false;
     }
 }
 

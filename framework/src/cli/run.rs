@@ -1,9 +1,12 @@
 //! `run FILE`: trains and evaluates.
 
-use super::{Experiment, Refusal, load, sweep, to_json};
+use std::sync::Arc;
+
+use super::{Experiment, Refusal, complain, load, sweep, to_json};
 use crate::{
+    distributed::{self, Communicator, command::Command},
     failure::Failure,
-    run::{RunOptions, Summary},
+    run::{RunOptions, Summary, assist},
     workplace::{Existing, Progress},
 };
 
@@ -37,7 +40,54 @@ pub(super) fn run(
             .build_global()
             .map_err(|error| Failure::fault(format!("cannot start threads: {error}")))?;
     }
+    let world = distributed::open()?;
+    let communicator = &world.communicator;
+    if communicator.rank() > 0 {
+        return follow(experiment, communicator);
+    }
+    let outcome = lead(experiment, swept, options, communicator);
+    // The others wait for a word, whatever happened.
+    Command::Leave.give(&**communicator);
+    outcome
+}
+
+/// Assists the run of another process.
+fn follow(
+    experiment: &Experiment,
+    communicator: &Arc<dyn Communicator>,
+) -> Result<String, Refusal> {
+    let load = || {
+        load(experiment).map_err(|mistakes| {
+            let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            mistakes.join("\n")
+        })
+    };
+    match assist(load, communicator) {
+        Ok(()) => Ok(String::new()),
+        Err(failure) => {
+            complain(&format!(
+                "process {} of {}: {failure}",
+                communicator.rank(),
+                communicator.size()
+            ));
+            communicator.abort(i32::from(failure.exit_code()))
+        }
+    }
+}
+
+/// Runs the experiment, alone or as the first of several processes.
+fn lead(
+    experiment: &Experiment,
+    swept: &[String],
+    options: Options,
+    communicator: &Arc<dyn Communicator>,
+) -> Result<String, Refusal> {
     if !swept.is_empty() {
+        if communicator.size() > 1 {
+            let message = "a sweep is for one process";
+            let help = "start it alone, or each of its runs by several";
+            return Err(Failure::mistake(message).help(help).into());
+        }
         return sweep::sweep(experiment, swept, options);
     }
     let plan = load(experiment)?;
@@ -47,7 +97,7 @@ pub(super) fn run(
         progress: Progress::Stderr,
         allow: options.allow,
     };
-    let summary = crate::run::run(&plan, &run)?;
+    let summary = crate::run::run_with(&plan, &run, communicator)?;
     let output = match options.format {
         Format::Table => told(&summary),
         Format::Json => to_json(&summary),

@@ -6,6 +6,7 @@
 use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use smallfry_data::{
     Dataset, LoadError, View,
     normalize::Normalization,
@@ -20,9 +21,12 @@ use crate::{
     workplace::Workplace,
 };
 
-use super::cache::Place;
 pub(crate) use super::extracted::Extraction;
 pub use super::extracted::{Extracted, MEMORY_LIMIT};
+use super::{
+    cache::Place,
+    crew::{Crew, Worked},
+};
 
 /// How images become features.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +35,15 @@ pub struct Images {
     pub preprocessing: Preprocessing,
     /// Images in a batch.
     pub batch: usize,
+}
+
+/// Of what features are extracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    /// The samples before this one.
+    pub end: usize,
+    /// The first files of each.
+    pub views: usize,
 }
 
 /// Samples that were read, a batch of images for each of their views.
@@ -95,23 +108,59 @@ impl Images {
                 )
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        for first in samples.clone().step_by(self.batch) {
+        let end = samples.end;
+        let extent = Extent { end, views };
+        let crew = Crew::engage(set, &extent, encoder, workplace);
+        let round = self.batch * crew.as_ref().map_or(1, Crew::size);
+        for first in samples.step_by(round) {
             if workplace.interrupt.requested() {
                 return Err(stopped());
             }
-            let part = first..samples.end.min(first + self.batch);
-            let loaded = self.load_views(&**set, part.clone(), views);
-            for (extraction, batch) in extracted.iter_mut().zip(loaded.batches) {
-                if batch.batch > 0 {
-                    let features = encoder.embed(&Arc::new(batch));
-                    extraction.push(&tensor::values(&features), &loaded.samples)?;
-                }
-                extraction.leave_out(&loaded.left_out);
+            if let Some(crew) = &crew {
+                crew.begin(first);
             }
-            *done += part.len() * views;
+            let own = self.work(&**set, first, &extent, encoder);
+            let batches = match &crew {
+                Some(crew) => crew.collect(&own),
+                None => vec![own],
+            };
+            for batch in batches {
+                for (extraction, features) in extracted.iter_mut().zip(&batch.features) {
+                    extraction.push(features, &batch.samples)?;
+                    extraction.leave_out(&batch.left_out);
+                }
+            }
+            *done += (end.min(first + round) - first) * views;
             workplace.display.samples(*done as u64);
         }
+        if let Some(crew) = &crew {
+            crew.leave();
+        }
         extracted.into_iter().map(Extraction::finish).collect()
+    }
+
+    /// The features of the batch of `set` that begins with sample `first`, of which there may be none.
+    pub(super) fn work(
+        &self,
+        set: &dyn Dataset,
+        first: usize,
+        extent: &Extent,
+        encoder: &dyn Encoder,
+    ) -> Worked {
+        let Extent { end, views } = *extent;
+        let part = first.min(end)..end.min(first + self.batch);
+        let loaded = self.load_views(set, part, views);
+        let batches = loaded.batches.into_iter();
+        Worked {
+            features: batches
+                .map(|batch| match batch.batch {
+                    0 => Vec::new(),
+                    _ => tensor::values(&encoder.embed(&Arc::new(batch))).into_owned(),
+                })
+                .collect(),
+            samples: loaded.samples,
+            left_out: loaded.left_out,
+        }
     }
 
     /// The features of the first batch of `set`, a set of rows a view.
@@ -121,14 +170,8 @@ impl Images {
         views: usize,
         encoder: &dyn Encoder,
     ) -> Vec<Vec<f32>> {
-        let loaded = self.load_views(set, 0..set.len().min(self.batch), views);
-        let batches = loaded.batches.into_iter();
-        batches
-            .map(|batch| match batch.batch {
-                0 => Vec::new(),
-                _ => tensor::values(&encoder.embed(&Arc::new(batch))).into_owned(),
-            })
-            .collect()
+        let end = set.len();
+        self.work(set, 0, &Extent { end, views }, encoder).features
     }
 
     /// The readable samples among `samples`, resized, cropped and normalised, and their labels.

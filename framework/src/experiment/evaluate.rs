@@ -12,7 +12,8 @@ use crate::{
     source::quoted,
 };
 
-/// Images in a batch unless the file says otherwise; it changes speed and memory, no result.
+/// Images in a batch unless the file says otherwise; it changes speed and memory, and no more of a result than
+/// roundings of dense convolutions, whose method depends on it.
 const BATCH: usize = 64;
 
 /// Reads stage `i`; gives it with its resolved text.

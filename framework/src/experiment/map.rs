@@ -22,7 +22,8 @@ const VIEWS: usize = 2;
 /// Images of the figure of views, as in the paper.
 const PAIRS: usize = 100;
 
-/// Images in a batch unless the file says otherwise; it changes speed and memory, no result.
+/// Images in a batch unless the file says otherwise; it changes speed and memory, and no more of a result than
+/// roundings of dense convolutions, whose method depends on it.
 const BATCH: usize = 64;
 
 /// Reads stage `i`; gives it with its resolved text.
@@ -56,13 +57,16 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         data: data?,
         samples,
         views,
-        perplexity,
-        iterations,
-        exaggeration,
-        exaggerated: exaggerated.unwrap_or(own.exaggerated),
-        learning_rate,
-        algorithm,
-        initial: initial.unwrap_or(own.initial),
+        layout: Settings {
+            perplexity,
+            iterations,
+            exaggeration,
+            exaggerated: exaggerated.unwrap_or(own.exaggerated),
+            learning_rate,
+            algorithm,
+            initial: initial.unwrap_or(own.initial),
+            ..own
+        },
         pairs,
         zoom,
         size,
@@ -71,20 +75,21 @@ pub(super) fn read(reader: &mut Reader, stages: &Stages, i: usize) -> Option<(St
         cache,
         site,
     };
-    let rate = stage.learning_rate.map(|rate| format!("{rate:?}"));
+    let layout = &stage.layout;
+    let rate = layout.learning_rate.map(|rate| format!("{rate:?}"));
     let mut lines = vec![("name", quoted(&stage.name))];
     lines.extend(written);
     lines.extend([
         ("data", stage.data.resolved()),
         ("samples", stage.samples.to_string()),
         ("views", stage.views.to_string()),
-        ("perplexity", format!("{:?}", stage.perplexity)),
-        ("iterations", stage.iterations.to_string()),
-        ("exaggeration", format!("{:?}", stage.exaggeration)),
-        ("exaggerated", stage.exaggerated.to_string()),
+        ("perplexity", format!("{:?}", layout.perplexity)),
+        ("iterations", layout.iterations.to_string()),
+        ("exaggeration", format!("{:?}", layout.exaggeration)),
+        ("exaggerated", layout.exaggerated.to_string()),
         ("learning_rate", rate.unwrap_or("None".to_owned())),
-        ("algorithm", value(&stage.algorithm)),
-        ("initial", value(&stage.initial)),
+        ("algorithm", value(&layout.algorithm)),
+        ("initial", value(&layout.initial)),
         ("pairs", stage.pairs.to_string()),
         ("zoom", value(&stage.zoom)),
     ]);

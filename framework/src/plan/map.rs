@@ -3,10 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Images, Subject};
-use crate::{
-    source::Site,
-    tsne::{Algorithm, Initial},
-};
+use crate::{source::Site, tsne::Settings};
 
 /// A map of features in the plane.
 pub struct Map {
@@ -20,20 +17,8 @@ pub struct Map {
     pub samples: usize,
     /// Views of each image on the map beside it, the first of the set's; fewer where it has fewer.
     pub views: usize,
-    /// Number of neighbours that a point looks at, at least 1.
-    pub perplexity: f64,
-    /// Steps of descent.
-    pub iterations: usize,
-    /// Factor on the pull of neighbours at first, above 0.
-    pub exaggeration: f64,
-    /// The last step, counted from 0, whose pull is exaggerated.
-    pub exaggerated: usize,
-    /// Step size, above 0; one that suits the number of points where none.
-    pub learning_rate: Option<f64>,
-    /// How forces are worked out.
-    pub algorithm: Algorithm,
-    /// Where points start.
-    pub initial: Initial,
+    /// How points are placed; the seed is the experiment's.
+    pub layout: Settings,
     /// Images that the figure of views shows.
     pub pairs: usize,
     /// What the figure of views shows enlarged.

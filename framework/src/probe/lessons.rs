@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use smallfry_data::{
     Dataset,
-    loader::{Cursor, Loader, Order, Settings},
+    loader::{Cursor, Loader, Order, Part, Settings},
     normalize::Normalization,
 };
 
@@ -55,6 +55,7 @@ impl Lessons {
     ) -> Result<Self, Failure> {
         let settings = Settings {
             batch: stage.batch,
+            part: Part::WHOLE,
             order,
             seed,
             start: begin,

@@ -195,7 +195,8 @@ fn alone<P: DeserializeOwned>(
     })
 }
 
-/// The default of a parameter, as a pattern of what is expected.
+/// The default of a parameter, as a pattern of what is expected; what it is for as well, where the default alone does not
+/// show the forms that it may have.
 fn default_of<K: Kind + ?Sized, P: Plugin<K>>(name: &str) -> Option<String> {
     let text = print::<K, P>(&P::default(), Layout::Line);
     let value = Value::parse(&text, 0..text.len());
@@ -203,5 +204,17 @@ fn default_of<K: Kind + ?Sized, P: Plugin<K>>(name: &str) -> Option<String> {
         .fields()
         .iter()
         .find(|field| &text[field.name.clone()] == name)?;
-    Some(format!("the default is `{}`", &text[field.value.clone()]))
+    let value = &text[field.value.clone()];
+    let default = format!("the default is `{value}`");
+    let simple =
+        value.starts_with('"') || value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+    let documented = P::PARAMS.iter().find(|(known, _)| *known == name);
+    match documented {
+        Some((_, text)) if !simple => {
+            let text: Vec<_> = text.split_whitespace().collect();
+            let text = text.join(" ");
+            Some(format!("{}; {default}", text.trim_end_matches('.')))
+        }
+        _ => Some(default),
+    }
 }

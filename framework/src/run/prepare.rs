@@ -8,7 +8,7 @@ use smallfry_data::Dataset;
 use crate::{
     DataSet,
     checkpoint::{Weights, held::TENSORS},
-    evaluate::{self, Known, Sets, Source},
+    evaluate::{self, Known, Sets, Source, crew::Extractable, features},
     failure::Failure,
     fingerprint, map,
     plan::{Evaluate, Images, Origin, Plan, Pretrain, Stage, Subject},
@@ -58,6 +58,32 @@ impl Prepared<'_> {
             Self::Views(stage) => &stage.stage.name,
             Self::Probe(stage) => &stage.stage.name,
             Self::Map(stage) => &stage.stage.name,
+        }
+    }
+
+    /// What it extracts features of, where it does.
+    pub fn extractable(&self) -> Option<Extractable<'_>> {
+        let everywhere = |images: &Images, set: &Arc<dyn Dataset>| match images {
+            Images::Set(_) => Some(Arc::clone(set)),
+            Images::Stage(_) => None,
+        };
+        match self {
+            Self::Evaluate { stage, sets, .. } => Some(Extractable {
+                subject: &stage.subject,
+                images: features::Images {
+                    preprocessing: evaluate::preprocessing(stage),
+                    batch: stage.batch,
+                },
+                sets: vec![
+                    (stage.train.as_ref().zip(sets.train.as_ref()))
+                        .and_then(|(images, set)| everywhere(images, set)),
+                    everywhere(&stage.test, &sets.test),
+                ],
+            }),
+            Self::Map(stage) => {
+                Some(stage.extractable(everywhere(&stage.stage.data, stage.data())))
+            }
+            Self::Pretrain { .. } | Self::Views(_) | Self::Probe(_) => None,
         }
     }
 

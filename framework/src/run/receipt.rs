@@ -29,7 +29,9 @@ pub struct Receipt {
     pub resolved_hash: String,
     /// The stages' fingerprints: data manifest, configuration, and their hash.
     pub stages: Vec<StageReceipt>,
-    /// Threads that computed.
+    /// Processes that trained.
+    pub processes: usize,
+    /// Threads that computed, in each.
     pub threads: usize,
     /// Kind of processor, as the system names it.
     pub processor: String,
@@ -83,6 +85,7 @@ impl Receipt {
             seed: plan.seed,
             resolved_hash: super::fingerprint::hash(&plan.resolved),
             stages: Vec::new(),
+            processes: 1,
             threads: rayon::current_num_threads(),
             processor: processor(),
             begin_unix_seconds: SystemTime::now()

@@ -1,5 +1,7 @@
 //! What an objective must do.
 
+mod processes;
+
 use std::collections::BTreeMap;
 
 use dfdx::tensor_ops::Backward;
@@ -17,7 +19,8 @@ use crate::{
 const BATCH: usize = 8;
 
 /// What is wrong with `objective` on `backbone`: its loss, its gradients, what it says of itself, that its buffers
-/// can be put back, that a teacher stays as it is, and that weights from elsewhere arrive whole or not at all.
+/// can be put back, that a teacher stays as it is, that weights from elsewhere arrive whole or not at all, and, where several
+/// processes can train it, that they come to what one comes to.
 pub fn objective_faults(objective: &dyn Objective, network: &dyn Backbone) -> Vec<String> {
     let mut faults = Vec::new();
     let setup = Setup {
@@ -114,6 +117,9 @@ pub fn objective_faults(objective: &dyn Objective, network: &dyn Backbone) -> Ve
     if learner.queue_batches().is_none() && learner.buffers().iter().any(queue) {
         faults.push("has a queue and does not say how many batches it holds".to_owned());
     }
+    faults.extend(processes::faults(
+        objective, network, &setup, &views, moment,
+    ));
     for source in objective.sources() {
         faults.extend(source_faults(objective, &source, &mut *learner));
     }

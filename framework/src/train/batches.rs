@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallfry_data::{
     Dataset,
-    loader::{Batch, Cursor, Loader, Order, Settings},
+    loader::{Batch, Cursor, Loader, Order, Part, Settings},
     normalize::Normalization,
 };
 
@@ -23,8 +23,8 @@ pub struct ViewBatch {
     pub samples: Vec<usize>,
     /// `views[v]` holds view `v` of every image.
     pub views: Vec<Arc<ImageBatch>>,
-    /// Figures of the joint augmentation, means over the batch.
-    pub measures: Vec<(&'static str, f64)>,
+    /// Figures of the joint augmentation, one for each row.
+    pub measures: Vec<(&'static str, Vec<f64>)>,
     /// Unreadable samples that were replaced: name and reason.
     pub replaced: Vec<(String, String)>,
 }
@@ -42,7 +42,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Starts loading the batches of `stage` from `begin` on.
+    /// Starts loading `part` of the batches of `stage` from `begin` on.
     ///
     /// # Errors
     /// The system refuses threads.
@@ -51,9 +51,11 @@ impl Batches {
         seed: u64,
         data: Arc<dyn Dataset>,
         begin: Cursor,
+        part: Part,
     ) -> Result<Self, Failure> {
         let settings = Settings {
             batch: stage.batch,
+            part,
             order: Order::Shuffled,
             seed,
             start: begin,
@@ -85,7 +87,7 @@ impl Batches {
         })
     }
 
-    /// Loads `count` batches of `stage` from `begin` on once more, as they were.
+    /// Loads `count` whole batches of `stage` from `begin` on once more, as they were.
     ///
     /// # Errors
     /// They cannot be loaded again.
@@ -96,7 +98,7 @@ impl Batches {
         count: usize,
     ) -> Result<Vec<ViewBatch>, Failure> {
         let data = self.data.clone();
-        let batches = Self::start(stage, self.settings.seed, data, begin)?;
+        let batches = Self::start(stage, self.settings.seed, data, begin, Part::WHOLE)?;
         batches.take(count).collect()
     }
 
@@ -151,7 +153,12 @@ impl Batches {
             let Settings { order, seed, .. } = self.settings;
             self.order = (epoch, order.samples(self.data.len(), seed, epoch));
         }
-        let wanted = &self.order.1[index * self.settings.batch..];
+        let Settings {
+            batch: length,
+            part,
+            ..
+        } = self.settings;
+        let wanted = &self.order.1[index * length + part.rows(length).start..];
         let quarantined = self.loader.quarantined();
         let mut replaced = Vec::new();
         for (&held, &wanted) in batch.samples.iter().zip(wanted) {

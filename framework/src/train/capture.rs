@@ -129,12 +129,15 @@ impl Training<'_> {
             epoch: place.epoch as u64,
             batch: index * self.stage.step.accumulate,
         };
-        // Only the batch at fault is still there.
-        let mut views = match fault.part {
+        // Only the batch at fault is still there, and of several processes each has its part of it.
+        let whole = fault.batch.samples.len() == self.setup.batch;
+        let mut views = match fault.part + usize::from(!whole) {
             0 => Vec::new(),
-            before => batches.again(self.stage, begin, before)?,
+            lost => batches.again(self.stage, begin, lost)?,
         };
-        views.push(fault.batch);
+        if whole {
+            views.push(fault.batch);
+        }
         let name = |sample: &usize| batches.name(*sample);
         let record = Record {
             stage: self.stage.name.clone(),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Training,
+    Training, assist,
     batches::{Batches, ViewBatch},
     capture::Place,
     health::Monitor,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, Mark},
+    distributed::command::Command,
     failure::Failure,
     log::{Entry, Timing},
     report,
@@ -82,6 +83,8 @@ impl Training<'_> {
                 monitor.watch(epoch + 1, whole, &*machine.learner, recorder, workplace)?;
                 timing.health_seconds = monitor.take_seconds();
             }
+            Command::Compare.give(&**workplace.communicator);
+            assist::compare(machine, &**workplace.communicator)?;
             // The log first: a checkpoint promises that the log holds its epoch.
             recorder.line(&entry)?;
             let writing = Instant::now();
@@ -152,7 +155,12 @@ impl Training<'_> {
                 Ok(batch)
             };
             let moment = self.moment(epoch, place.step);
-            let (loss, measures) =
+            let step = Command::Step {
+                epoch: epoch as u64,
+                index: index as u64,
+            };
+            step.give(&**workplace.communicator);
+            let stepped =
                 machine
                     .step(&mut source, moment, rate)
                     .map_err(|stopped| match stopped {
@@ -161,8 +169,9 @@ impl Training<'_> {
                             self.diverged(machine, fault, place, batches, workplace.folder)
                         }
                     })?;
-            tally.whole.add(loss, &measures);
-            tally.recent.add(loss, &measures);
+            tally.whole.add(stepped.loss, &stepped.figures);
+            tally.recent.add(stepped.loss, &stepped.figures);
+            tally.replaced.extend(stepped.replaced);
             standing.step = place.step + 1;
             let at = Mark {
                 epoch,
@@ -208,7 +217,7 @@ impl Training<'_> {
     }
 
     /// The learning rate of step `step` of an epoch.
-    fn rate(&self, epoch: usize, step: usize) -> f64 {
+    pub(super) fn rate(&self, epoch: usize, step: usize) -> f64 {
         let progress = Progress {
             epoch,
             epochs: self.stage.epochs,

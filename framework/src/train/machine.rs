@@ -2,20 +2,29 @@
 //!
 //! A step takes one batch, or several whose mean loss it brings down. It is whole or nothing: where a loss or a gradient
 //! is no number, the state is put back to what it was before the step, so that it can be looked at and repeated.
+//!
+//! Several processes take the same step, each on its part of every batch: they add their gradients up, in the order in which
+//! one process goes backward through the parts, and so stay equal to the bit.
+
+use std::sync::Arc;
 
 use dfdx::tensor_ops::Backward;
 use smallfry_nn::optimizer::{gradient_squares, scale_gradients};
 
-use super::{batches::ViewBatch, before::Before, state::Descents};
+use super::{batches::ViewBatch, before::Before, shares, state::Descents};
 use crate::{
+    distributed::{
+        Communicator,
+        collective::{Sum, gather_texts},
+    },
     failure::Failure,
-    objective::{Learner, Moment},
+    objective::{BufferValues, Learner, Moment},
     plan::StepRule,
     tensor,
 };
 
 /// Figures of a step by name.
-type Figures = Vec<(&'static str, f64)>;
+pub(super) type Figures = Vec<(&'static str, f64)>;
 
 /// The name of the norm of the gradient among a step's figures.
 pub(super) const GRADIENT_NORM: &str = "grad_norm";
@@ -28,12 +37,24 @@ pub(super) struct Machine {
     pub descents: Descents,
     rule: StepRule,
     before: Before,
+    communicator: Arc<dyn Communicator>,
+    sum: Sum,
     /// The last batch, until the next one is wanted.
     spent: Option<ViewBatch>,
 }
 
 /// Gives the batches of a step by their place in it, from 0, and takes the batch before back, if there was one.
 pub(super) type Source<'a> = dyn FnMut(usize, Option<ViewBatch>) -> Result<ViewBatch, Failure> + 'a;
+
+/// What a step came to.
+pub(super) struct Stepped {
+    /// The mean loss.
+    pub loss: f64,
+    /// The means of the other figures.
+    pub figures: Figures,
+    /// Names and reasons of images that other processes replaced.
+    pub replaced: Vec<(String, String)>,
+}
 
 /// Why there is no step.
 pub(super) enum Stopped {
@@ -76,19 +97,28 @@ impl Figure {
 }
 
 impl Machine {
-    /// A learner with its optimisers, ready for the first step.
-    pub(super) fn new(learner: Box<dyn Learner>, descents: Descents, rule: StepRule) -> Self {
+    /// A learner with its optimisers, ready for the first step, in one of the processes of `communicator`.
+    pub(super) fn new(
+        mut learner: Box<dyn Learner>,
+        descents: Descents,
+        rule: StepRule,
+        communicator: Arc<dyn Communicator>,
+    ) -> Self {
+        if communicator.size() > 1 {
+            learner.join(Arc::clone(&communicator));
+        }
         Self {
             learner,
             descents,
             rule,
             before: Before::default(),
+            communicator,
+            sum: Sum::default(),
             spent: None,
         }
     }
 
-    /// One step of every trained encoder on the batches that `source` gives; the mean loss and the means of the other
-    /// figures. `moment` is that of the first batch.
+    /// One step of every trained encoder on the batches that `source` gives. `moment` is that of the first batch.
     ///
     /// # Errors
     /// There is no batch, or a figure is no number.
@@ -97,20 +127,28 @@ impl Machine {
         source: &mut Source<'_>,
         moment: Moment,
         rate: f64,
-    ) -> Result<(f64, Figures), Stopped> {
+    ) -> Result<Stepped, Stopped> {
         self.before.note(&mut *self.learner);
         self.clear_gradients();
-        let (mut loss, mut figures) = (0.0, Figures::new());
+        let (mut loss, mut figures, mut replaced) = (0.0, Figures::new(), Vec::new());
         for part in 0..self.rule.accumulate {
-            let batch = source(part, self.spent.take()).map_err(Stopped::Failure)?;
-            let (value, mut measures) = self.descend(&batch, moment, part);
-            measures.extend_from_slice(&batch.measures);
+            let batch = source(part, self.spent.take());
+            let batch = self.agree(batch)?;
+            let (value, measures) = self.descend(&batch, moment, part);
+            let mut norm = self.gradient_norm();
+            let communicator = &*self.communicator;
+            let whole = shares::whole(communicator, &batch, value, measures, norm.is_finite());
+            let value = f64::from(whole.loss);
             loss += value;
-            merge(&mut figures, measures);
-            let norm = match value.is_finite() {
-                true => self.gradient_norm(),
-                false => f64::NAN,
-            };
+            merge(&mut figures, whole.measures);
+            replaced.extend(whole.replaced);
+            if communicator.size() > 1 && (!whole.finite || part + 1 == self.rule.accumulate) {
+                self.add_gradients_up();
+                norm = self.gradient_norm();
+            }
+            if !value.is_finite() {
+                norm = f64::NAN;
+            }
             let (figure, value) = match value.is_finite() {
                 true => (Figure::GradientNorm, norm),
                 false => (Figure::Loss, value),
@@ -137,22 +175,48 @@ impl Machine {
                 *value /= parts;
             }
         }
-        Ok((loss / parts, figures))
+        Ok(Stepped {
+            loss: loss / parts,
+            figures,
+            replaced,
+        })
     }
 
-    /// Adds the gradient of a batch's share of the step; its loss and other figures.
+    /// This process's part of a batch, once all processes have theirs.
+    fn agree(&self, batch: Result<ViewBatch, Failure>) -> Result<ViewBatch, Stopped> {
+        if self.communicator.size() == 1 {
+            return batch.map_err(Stopped::Failure);
+        }
+        let reason = batch
+            .as_ref()
+            .err()
+            .map_or(String::new(), Failure::to_string);
+        let reasons = gather_texts(&*self.communicator, &reason);
+        let failed = reasons.iter().position(|reason| !reason.is_empty());
+        match (batch, failed) {
+            (Ok(batch), None) => Ok(batch),
+            (Err(failure), _) => Err(Stopped::Failure(failure)),
+            (Ok(_), Some(rank)) => Err(Stopped::Failure(Failure::fault(format!(
+                "process {rank} of {}: {}",
+                reasons.len(),
+                reasons[rank]
+            )))),
+        }
+    }
+
+    /// Adds the gradient of a batch's share of the step; its loss and other figures, or this process's shares of them.
     pub(super) fn descend(
         &mut self,
         batch: &ViewBatch,
         moment: Moment,
         part: usize,
-    ) -> (f64, Figures) {
+    ) -> (f32, Figures) {
         let moment = Moment {
             step: moment.step + part as u64,
             ..moment
         };
         let outcome = self.learner.loss(&batch.views, moment);
-        let loss = f64::from(tensor::scalar(&outcome.loss));
+        let loss = tensor::scalar(&outcome.loss);
         // A single batch's loss is left as it is, to the bit.
         let share = match self.rule.accumulate {
             1 => outcome.loss,
@@ -171,6 +235,17 @@ impl Machine {
         }
     }
 
+    /// Makes the gradients of all trained encoders the sums over the processes.
+    fn add_gradients_up(&mut self) {
+        for (name, encoder) in self.learner.encoders() {
+            if self.descents.iter().any(|(trained, _)| *trained == name) {
+                let mut parameters = encoder.parameters();
+                let (_, gradients) = parameters.values_and_gradients_mut();
+                self.sum.over(&*self.communicator, gradients);
+            }
+        }
+    }
+
     /// The norm of the gradient over all trained encoders.
     fn gradient_norm(&self) -> f64 {
         let trained = self.learner.encoders().into_iter();
@@ -179,14 +254,31 @@ impl Machine {
         squares.sum::<f64>().sqrt()
     }
 
+    /// A hash of the weights that processes must agree on, and of what the learner keeps beside them.
+    pub(super) fn state_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (_, encoder) in self.learner.encoders() {
+            feed(&mut hasher, encoder.parameters().values(), f32::to_le_bytes);
+        }
+        for buffer in self.learner.buffers() {
+            match buffer.values {
+                BufferValues::Float(values) => feed(&mut hasher, &values, f32::to_le_bytes),
+                BufferValues::Integer(values) => feed(&mut hasher, &values, i64::to_le_bytes),
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// A hash of the gradients of all trained encoders.
     pub(super) fn gradient_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for (name, encoder) in self.learner.encoders() {
             if self.trains(name) {
-                for gradient in encoder.parameters().gradients() {
-                    hasher.update(&gradient.to_le_bytes());
-                }
+                feed(
+                    &mut hasher,
+                    encoder.parameters().gradients(),
+                    f32::to_le_bytes,
+                );
             }
         }
         hasher.finalize().to_hex().to_string()
@@ -222,6 +314,18 @@ impl Machine {
             }
         }
         self.learner.after_step();
+    }
+}
+
+/// Hashes `values`, a block at a time.
+fn feed<T: Copy, const N: usize>(
+    hasher: &mut blake3::Hasher,
+    values: &[T],
+    bytes: fn(T) -> [u8; N],
+) {
+    for block in values.chunks(1 << 12) {
+        let block: Vec<u8> = block.iter().flat_map(|&value| bytes(value)).collect();
+        hasher.update(&block);
     }
 }
 

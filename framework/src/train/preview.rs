@@ -5,7 +5,10 @@
 use std::{fs, sync::Arc};
 
 use smallfry_data::{
-    Dataset, Image, View, encode::jpeg, loader::Cursor, operation::resize::Filter,
+    Dataset, Image, View,
+    encode::jpeg,
+    loader::{Cursor, Part},
+    operation::resize::Filter,
 };
 
 use super::{Training, batches::Batches};
@@ -41,6 +44,7 @@ pub fn write(
         training.setup.seed,
         data.clone(),
         Cursor::default(),
+        Part::WHOLE,
     )?
     .next()
     .transpose()?

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Checkpoint, Values},
+    distributed::alone,
     failure::{Failure, disk},
     fingerprint,
     objective::Moment,
@@ -104,7 +105,7 @@ impl Kept {
             record: &self.record,
             state: &self.state,
             batches: &self.batches,
-            machine: training.machine()?,
+            machine: training.machine(&alone())?,
             text: String::new(),
         };
         let same = repetition.step()?;

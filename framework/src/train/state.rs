@@ -8,6 +8,10 @@ use super::meter::Tally;
 use crate::{
     Optimizer,
     checkpoint::{Checkpoint, Differences, FORMAT, Tensor, Values, fill, tensors},
+    distributed::{
+        Communicator,
+        collective::{share_integers, share_numbers},
+    },
     failure::Failure,
     objective::{Buffer, BufferValues, Learner},
     optimizer::Descent,
@@ -27,7 +31,7 @@ pub fn descents(learner: &dyn Learner, optimizer: &dyn Optimizer) -> Descents {
 }
 
 /// Where a run stands, beside its tensors.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Position {
     /// Name of the stage.
     pub stage: String,
@@ -167,6 +171,31 @@ pub fn start(learner: &dyn Learner) -> Checkpoint {
         checkpoint.tensors.extend(tensors);
     }
     checkpoint
+}
+
+/// Makes the state of every process that of the first.
+///
+/// # Errors
+/// They are set up otherwise, which a comparison of their fingerprints should have shown.
+pub fn share(
+    learner: &mut dyn Learner,
+    descents: &mut Descents,
+    communicator: &dyn Communicator,
+) -> Result<(), Failure> {
+    if communicator.size() == 1 {
+        return Ok(());
+    }
+    let mut checkpoint = capture(learner, descents, &Position::default());
+    for tensor in checkpoint.tensors.values_mut() {
+        match &mut tensor.values {
+            Values::Float(values) => share_numbers(communicator, values),
+            Values::Integer(values) => share_integers(communicator, values),
+        }
+    }
+    match communicator.rank() {
+        0 => Ok(()),
+        _ => restore(&checkpoint, "the first process", learner, descents),
+    }
 }
 
 fn metadata(learner: &dyn Learner, position: &Position) -> BTreeMap<String, String> {

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smallfry_data::{Dataset, loader::Cursor};
+use smallfry_data::{
+    Dataset,
+    loader::{Cursor, Part},
+};
 
 use super::{
     Training,
@@ -18,7 +21,7 @@ use super::{
     machine::{Machine, Stopped},
     state,
 };
-use crate::{failure::Failure, schedule::Progress};
+use crate::{distributed::alone, failure::Failure, schedule::Progress};
 
 /// What is known of a training before its first step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +60,7 @@ pub fn outlook(
     data: &Arc<dyn Dataset>,
     steps: usize,
 ) -> Result<Outlook, Failure> {
-    let mut machine = training.machine()?;
+    let mut machine = training.machine(&alone())?;
     Ok(Outlook {
         chance_loss: machine.learner.chance_loss(),
         checkpoint_bytes: state::bytes(&*machine.learner, &machine.descents),
@@ -82,7 +85,7 @@ fn trial(
         return Ok(None);
     }
     let seed = training.setup.seed;
-    let mut batches = Batches::start(stage, seed, data.clone(), Cursor::default())?;
+    let mut batches = Batches::start(stage, seed, data.clone(), Cursor::default(), Part::WHOLE)?;
     let (mut times, mut waiting, mut first) = (Vec::new(), Duration::ZERO, f64::NAN);
     let mut diverged = None;
     for index in 0..=steps {
@@ -107,7 +110,7 @@ fn trial(
         let moment = training.moment(epoch, index as u64);
         let rate = stage.optimizer.rate() * factor;
         match machine.step(&mut source, moment, rate) {
-            Ok((loss, _)) if index == 0 => first = loss,
+            Ok(step) if index == 0 => first = step.loss,
             Ok(_) => {}
             Err(Stopped::Failure(failure)) => return Err(failure),
             Err(Stopped::NotFinite(_)) => {

@@ -25,7 +25,7 @@ use smallfry::{
     tensor::values,
 };
 
-use crate::groups::by_groups;
+use crate::groups::{Groups, by_groups, parts};
 
 /// A length below which embeddings are divided by it instead of their own, as in PyTorch's `normalize`.
 const LEAST: f64 = 1e-12;
@@ -92,7 +92,7 @@ impl Attack {
     }
 
     /// The views that the query and the key encoder find least alike. The key encoder has batch statistics of its own
-    /// for each of `groups` parts of the batch.
+    /// for each part of the batch.
     ///
     /// # Panics If an encoder gives no gradients of images.
     pub fn run(
@@ -100,7 +100,7 @@ impl Attack {
         query: &mut dyn Encoder,
         key: &mut dyn Encoder,
         views: [&Arc<ImageBatch>; 2],
-        groups: usize,
+        groups: &Groups,
         draws: &mut Random,
     ) -> [Arc<ImageBatch>; 2] {
         let mut attacked = views.map(Arc::clone);
@@ -141,31 +141,34 @@ fn likeness(
     query: &mut dyn Encoder,
     key: &mut dyn Encoder,
     views: &[Arc<ImageBatch>; 2],
-    groups: usize,
+    groups: &Groups,
     draws: &mut Random,
 ) -> (f64, [Vec<f32>; 2]) {
     let [first, second] = views;
-    let batch = first.batch;
+    let batch = groups.batch(first.batch);
     let width = query.width();
     let (queries, pull) = of_images(query).trace(first, Normalised::AsInInference);
     let queries = values(&queries);
     let mut mean = 0.0;
     let mut of_queries = Vec::with_capacity(queries.len());
     let mut of_second = Vec::with_capacity(second.values.len());
-    let order: Vec<usize> = (0..batch).collect();
-    by_groups(key, second, &order, groups, |key, part| {
-        let draw = draws.bits();
-        let (keys, pull) = of_images(key).trace(part, Normalised::AsInTraining { draw });
-        let mut of_keys = Vec::with_capacity(part.batch * width);
-        let done = of_queries.len();
-        let own = queries[done..].chunks_exact(width);
-        for (query, key) in own.zip(values(&keys).chunks_exact(width)) {
-            let share = 1.0 / batch as f64;
-            mean += share * cosine(query, key, share, &mut of_queries);
-            cosine(key, query, share, &mut of_keys);
-        }
-        of_second.extend(pull(&of_keys));
-    });
+    by_groups(
+        key,
+        parts(second, groups.own()),
+        &groups.draw(draws),
+        |key, part, draw| {
+            let (keys, pull) = of_images(key).trace(part, Normalised::AsInTraining { draw });
+            let mut of_keys = Vec::with_capacity(part.batch * width);
+            let done = of_queries.len();
+            let own = queries[done..].chunks_exact(width);
+            for (query, key) in own.zip(values(&keys).chunks_exact(width)) {
+                let share = 1.0 / batch as f64;
+                mean += share * cosine(query, key, share, &mut of_queries);
+                cosine(key, query, share, &mut of_keys);
+            }
+            of_second.extend(pull(&of_keys));
+        },
+    );
     (mean, [pull(&of_queries), of_second])
 }
 

@@ -9,7 +9,8 @@
 //!
 //! Where all of a batch shares its batch statistics, a query can tell its own key by them, and learns that instead of
 //! the images. The reference's devices each normalise their own part of the batch, and keys are shuffled between them;
-//! `groups` does the same on one device. As in the reference, running statistics are those of the first part.
+//! `groups` does the same on one device, and on as many processes as have equal numbers of them. As in the reference, running
+//! statistics are those of the first part.
 //!
 //! With an `adversary` both views are first made as unlike as a small change allows; see [`adversary`](crate::adversary).
 
@@ -20,6 +21,7 @@ use smallfry::{
     advice::Advice,
     data::random::Random,
     dfdx::shapes::HasShape,
+    distributed::Communicator,
     encoder::ImageBatch,
     nn::optimizer::average,
     objective::{Buffer, Learner, Moment, Outcome, Setup},
@@ -31,7 +33,7 @@ use smallfry::{
 use crate::{
     adversary::{Adversary, Attack},
     advice,
-    groups::{by_groups, put_back},
+    groups::{Groups, by_groups, joined, parts, put_back},
     head::Projection,
     queue::{Queue, Storage},
 };
@@ -134,6 +136,10 @@ impl Objective for MoCo {
         Ok(())
     }
 
+    fn check_processes(&self, processes: usize) -> Result<(), Invalid> {
+        Groups::check_processes(self.groups, processes)
+    }
+
     fn advise(&self, setup: &Setup, backbone: &dyn Backbone) -> Vec<Advice> {
         let mut advice = advice::on_queue(self.queue, setup);
         advice.extend(advice::on_momentum(self.momentum, setup));
@@ -177,7 +183,7 @@ impl Objective for MoCo {
                 share: self.label_smoothing as f32,
                 neighbours: self.neighbours,
             }),
-            groups: self.groups,
+            groups: Groups::of(self.groups),
             attack: self
                 .adversary
                 .map(|adversary| Attack::new(adversary, &backbone.preprocessing())),
@@ -221,7 +227,7 @@ struct Contrast {
     momentum: f64,
     temperature: f32,
     smoothing: Option<Smoothing>,
-    groups: usize,
+    groups: Groups,
     attack: Option<Attack>,
 }
 
@@ -270,14 +276,16 @@ impl Contrast {
 }
 
 impl Contrast {
-    /// The mean loss of all groups' queries, each with its part of the batch's keys.
+    /// The share that the groups of this process have in the mean loss; each of their queries has its part of the batch's
+    /// keys.
     fn contrast(&self, queries: Vec<Traced<Features>>, keys: &Plain<Features>) -> Outcome {
-        let count = queries.len() as f64;
+        let count = self.groups.count() as f64;
+        let first = queries.len() * self.groups.communicator().rank();
         let (size, width) = *queries[0].shape();
         let keys = values(keys);
         let mut loss = traced_zero();
         let (mut acc1, mut acc5) = (0.0, 0.0);
-        for (query, keys) in queries.into_iter().zip(keys.chunks(size * width)) {
+        for (query, keys) in (queries.into_iter()).zip(keys.chunks(size * width).skip(first)) {
             let keys = import(keys.to_vec(), (size, width));
             let queue = self.queue.keys();
             let part = match self.smoothing {
@@ -289,16 +297,20 @@ impl Contrast {
             };
             acc1 += part.accuracy(1) / count;
             acc5 += part.accuracy(5) / count;
-            loss = loss + part.loss;
+            loss = loss + part.loss / count as f32;
         }
         Outcome {
-            loss: loss / count as f32,
+            loss,
             measures: vec![("acc1", acc1), ("acc5", acc5)],
         }
     }
 }
 
 impl Learner for Contrast {
+    fn join(&mut self, communicator: Arc<dyn Communicator>) {
+        self.groups.join(communicator);
+    }
+
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
         let [first, second] = views else {
             panic!("MoCo takes two views, not {}", views.len());
@@ -306,29 +318,38 @@ impl Learner for Contrast {
         let attacked = self.attack.as_ref().map(|attack| {
             let mut draws = Random::new(&[moment.seed, moment.step, ATTACK]);
             let (query, key) = (&mut *self.query, &mut *self.key);
-            attack.run(query, key, [first, second], self.groups, &mut draws)
+            attack.run(query, key, [first, second], &self.groups, &mut draws)
         });
         let (first, second) = match &attacked {
             Some([first, second]) => (first, second),
             None => (first, second),
         };
         let mut draws = Random::new(&[moment.seed, moment.step]);
-        let (groups, batch) = (self.groups, first.batch);
-        let mut order: Vec<usize> = (0..batch).collect();
-        let queries = by_groups(&mut *self.query, first, &order, groups, |encoder, part| {
-            normalise(encoder.train(part, draws.bits()))
+        let groups = &self.groups;
+        let drawn = groups.draw(&mut draws);
+        let own = parts(first, groups.own());
+        let queries = by_groups(&mut *self.query, own, &drawn, |encoder, part, draw| {
+            normalise(encoder.train(part, draw))
         });
+        if self.attack.is_some() {
+            // The next attack looks at images with them.
+            groups.share_statistics(&mut *self.query);
+        }
         // Once a step: the weights that it follows move once a step.
         if self.pending.is_empty() {
             self.follow();
         }
-        if groups > 1 {
+        let groups = &self.groups;
+        let mut order: Vec<usize> = (0..groups.batch(second.batch)).collect();
+        if groups.count() > 1 {
             draws.shuffle(&mut order);
         }
-        let parts = by_groups(&mut *self.key, second, &order, groups, |encoder, part| {
-            normalise(encoder.momentum(part, draws.bits()))
+        let shuffled = groups.shuffle(second, &order);
+        let drawn = groups.draw(&mut draws);
+        let parts = by_groups(&mut *self.key, shuffled, &drawn, |encoder, part, draw| {
+            normalise(encoder.momentum(part, draw))
         });
-        let keys = put_back(&parts, &order, self.key.width());
+        let keys = put_back(&groups.gather(joined(&parts)), &order);
         let outcome = self.contrast(queries, &keys);
         self.pending.push(keys);
         outcome

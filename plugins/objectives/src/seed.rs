@@ -22,18 +22,24 @@ use smallfry::{
     checkpoint::{Checkpoint, Loaded, Weights, take_backbone, take_encoder},
     data::random::Random,
     dfdx::shapes::HasShape,
+    distributed::Communicator,
     encoder::ImageBatch,
     failure::Failure,
     nn::{Parameters, network::Spec},
     objective::{Buffer, Learner, Moment, Outcome, Setup, Source},
-    operation::{Distillation, distillation, normalise},
+    operation::{distillation, normalise},
     plugin,
     registry::{Built, Nested},
     serde::{Deserialize, Serialize},
-    tensor::{Features, Plain, import, values},
+    tensor::{Features, Plain, Traced, import, traced_zero, values},
 };
 
-use crate::{MoCo, advice, head::Projection, queue::Queue};
+use crate::{
+    MoCo, advice,
+    groups::{self, Groups, by_groups, parts},
+    head::Projection,
+    queue::Queue,
+};
 
 /// The parameter that names the teacher's weights.
 const WEIGHTS: &str = "weights";
@@ -66,6 +72,8 @@ plugin! {
         teacher_head: TeacherHead = TeacherHead::Matching,
         /// Small views beside the large one, compared with a queue of their own: 6 in the paper's longer runs.
         patches: usize = 0,
+        /// Parts of a batch that the student normalises by themselves: the reference's devices.
+        groups: usize = 1,
     }
 
     fn build(self, context: &Context) -> Result<Box<dyn Objective>, Invalid> {
@@ -75,6 +83,9 @@ plugin! {
         }
         if self.queue == 0 {
             return Err(Invalid::new("queue", "must be at least 1"));
+        }
+        if self.groups == 0 {
+            return Err(Invalid::new("groups", "must be at least 1"));
         }
         if !above_zero(self.temperature) {
             return Err(Invalid::new("temperature", "must be above 0"));
@@ -174,10 +185,11 @@ impl Distil {
         (head.layers.last()).map_or_else(|| self.teacher.width(), |layer| layer.output)
     }
 
-    /// The rules of a queue, which are those of the contrast.
-    fn queue_rules(&self) -> MoCo {
+    /// The rules of a queue and of parts of a batch, which are those of the contrast.
+    fn rules(&self) -> MoCo {
         MoCo {
             queue: self.params.queue,
+            groups: self.params.groups,
             ..MoCo::default()
         }
     }
@@ -230,7 +242,11 @@ impl Objective for Distil {
     }
 
     fn check(&self, setup: &Setup) -> Result<(), Invalid> {
-        self.queue_rules().check(setup)
+        self.rules().check(setup)
+    }
+
+    fn check_processes(&self, processes: usize) -> Result<(), Invalid> {
+        Groups::check_processes(self.params.groups, processes)
     }
 
     fn advise(&self, setup: &Setup, backbone: &dyn Backbone) -> Vec<Advice> {
@@ -314,6 +330,7 @@ impl Objective for Distil {
             small_queue: (params.patches > 0).then(|| queue(draw(b"patches\0"))),
             pending: Vec::new(),
             small_pending: Vec::new(),
+            groups: Groups::of(params.groups),
             temperature: params.temperature as f32,
             teacher_temperature: params.teacher_temperature as f32,
         }))
@@ -363,8 +380,16 @@ struct Distilling {
     pending: Vec<Plain<Features>>,
     /// The same of the first patches.
     small_pending: Vec<Plain<Features>>,
+    groups: Groups,
     temperature: f32,
     teacher_temperature: f32,
+}
+
+/// The share that this process's images have in the means over a batch.
+struct Share {
+    loss: Traced<()>,
+    acc1: f64,
+    entropy: f64,
 }
 
 impl Distilling {
@@ -376,57 +401,101 @@ impl Distilling {
         })
     }
 
-    /// The loss of `images` against `queue`, and the teacher's embeddings of them.
+    /// The loss of `images` against the queue for them, and the teacher's embeddings of them.
     fn distil(
         &mut self,
         images: &Arc<ImageBatch>,
         small: bool,
-        draw: u64,
-    ) -> (Distillation, Plain<Features>) {
-        let student = normalise(self.student.train(images, draw));
-        let teacher = self.teach(images);
+        draws: &mut Random,
+    ) -> (Share, Plain<Features>) {
+        let drawn = self.groups.draw(draws);
+        let cut = || parts(images, drawn.len());
+        let students = by_groups(&mut *self.student, cut(), &drawn, |student, part, draw| {
+            normalise(student.train(part, draw))
+        });
+        // In the same parts: roundings are those of a pass, and another process may make it.
+        let taught: Vec<_> = cut().map(|part| self.teach(&part)).collect();
         let queue = match (&self.small_queue, small) {
             (Some(queue), true) => queue,
             _ => &self.queue,
         };
-        let distillation = distillation(
-            student,
-            &teacher,
-            queue.keys(),
-            self.temperature,
-            self.teacher_temperature,
-        );
-        (distillation, teacher)
+        let count = self.groups.count() as f64;
+        let mut share = Share {
+            loss: traced_zero(),
+            acc1: 0.0,
+            entropy: 0.0,
+        };
+        for (student, teacher) in students.into_iter().zip(&taught) {
+            let part = distillation(
+                student,
+                teacher,
+                queue.keys(),
+                self.temperature,
+                self.teacher_temperature,
+            );
+            share.acc1 += part.accuracy(1) / count;
+            share.entropy += part.entropy / count;
+            share.loss = share.loss + part.loss / count as f32;
+        }
+        (share, groups::joined(&taught))
     }
 }
 
-/// The images of all `views`, those of the first view first.
-fn joined(views: &[Arc<ImageBatch>]) -> ImageBatch {
-    let values = views.iter().map(|view| view.values.as_slice());
+/// The images of all `views`, cut into `parts` of the batch: those of the first part in the first view, in the second and
+/// so on, then those of the second part.
+fn joined(views: &[Arc<ImageBatch>], parts: usize) -> ImageBatch {
+    let part = |view: &ImageBatch, part: usize| {
+        let length = view.values.len() / parts;
+        part * length..(part + 1) * length
+    };
+    let mut values = Vec::new();
+    for number in 0..parts {
+        for view in views {
+            values.extend_from_slice(&view.values[part(view, number)]);
+        }
+    }
     ImageBatch {
         batch: views.iter().map(|view| view.batch).sum(),
-        values: values.collect::<Vec<_>>().concat(),
+        values,
         ..*views[0]
     }
 }
 
+/// Of the embeddings of images that are [`joined`] from `count` views in `parts` those of the first view, in the order
+/// of the batch.
+fn of_first(embeddings: &Plain<Features>, count: usize, parts: usize) -> Plain<Features> {
+    let (rows, width) = *embeddings.shape();
+    let (part, size) = (rows / parts, rows / parts / count);
+    let all = values(embeddings);
+    let blocks = all.chunks_exact(part * width);
+    let first: Vec<f32> = blocks
+        .flat_map(|block| block[..size * width].to_vec())
+        .collect();
+    import(first, (parts * size, width))
+}
+
 impl Learner for Distilling {
+    fn join(&mut self, communicator: Arc<dyn Communicator>) {
+        self.groups.join(communicator);
+    }
+
     fn loss(&mut self, views: &[Arc<ImageBatch>], moment: Moment) -> Outcome {
         let (large, patches) = views.split_first().expect("SEED takes at least one view");
         let mut draws = Random::new(&[moment.seed, moment.step]);
-        let (main, embeddings) = self.distil(large, false, draws.bits());
-        let mut measures = vec![("acc1", main.accuracy(1)), ("entropy", main.entropy)];
+        let (main, embeddings) = self.distil(large, false, &mut draws);
+        let mut measures = vec![("acc1", main.acc1), ("entropy", main.entropy)];
         let mut loss = main.loss;
         if !patches.is_empty() {
-            let (small, of_patches) = self.distil(&Arc::new(joined(patches)), true, draws.bits());
-            measures.push(("patch_acc1", small.accuracy(1)));
+            let parts = self.groups.own();
+            let (small, of_patches) =
+                self.distil(&Arc::new(joined(patches, parts)), true, &mut draws);
+            measures.push(("patch_acc1", small.acc1));
             measures.push(("patch_entropy", small.entropy));
             loss = loss + small.loss;
-            let (batch, width) = *embeddings.shape();
-            let first = values(&of_patches)[..batch * width].to_vec();
-            self.small_pending.push(import(first, (batch, width)));
+            let first = of_first(&of_patches, patches.len(), parts);
+            self.small_pending.push(self.groups.gather(first));
         }
-        self.pending.push(embeddings);
+        self.pending.push(self.groups.gather(embeddings));
         Outcome { loss, measures }
     }
 

@@ -184,7 +184,7 @@ impl Shared {
             samples: Vec::with_capacity(wanted.len()),
             labels: Vec::with_capacity(wanted.len()),
             replaced: 0,
-            measures: names.iter().map(|&name| (name, 0.0)).collect(),
+            measures: names.iter().map(|&name| (name, Vec::new())).collect(),
             waited: Duration::ZERO,
         };
         for (row, (filled, &sample)) in filled.into_iter().zip(wanted).enumerate() {
@@ -201,17 +201,14 @@ impl Shared {
                 }
             }
             batch.replaced += usize::from(held != sample as usize);
-            for ((_, sum), value) in batch.measures.iter_mut().zip(&measured[row]) {
-                *sum += value;
+            for ((_, values), value) in batch.measures.iter_mut().zip(&measured[row]) {
+                values.push(*value);
             }
             batch.samples.push(held);
             batch.labels.push(self.dataset.label(held).unwrap_or(0));
         }
         for (view, &length) in batch.views.iter_mut().zip(&lengths) {
             view.truncate(batch.samples.len() * length);
-        }
-        for (_, sum) in &mut batch.measures {
-            *sum /= batch.samples.len().max(1) as f64;
         }
         Some(Ok(batch))
     }
@@ -232,6 +229,10 @@ pub(super) fn run(
         let order = settings.order.samples(samples, settings.seed, epoch);
         for index in first..per_epoch {
             let wanted = &order[rows(samples, settings.batch, index)];
+            let wanted = match wanted.len() == settings.batch {
+                true => &wanted[settings.part.rows(settings.batch)],
+                false => wanted,
+            };
             let views = spares.try_recv().unwrap_or_default();
             let cursor = Cursor {
                 epoch,

@@ -72,11 +72,33 @@ impl Key {
     }
 }
 
+/// Which rows of every batch are loaded: of `count` equal parts the one numbered `index`, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub index: usize,
+    /// How many parts there are, at least 1; they divide the batch.
+    pub count: usize,
+}
+
+impl Part {
+    /// All rows.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Its rows in a batch of `length`.
+    pub fn rows(self, length: usize) -> Range<usize> {
+        let size = length / self.count;
+        self.index * size..(self.index + 1) * size
+    }
+}
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Samples of a batch, at least 1.
     pub batch: usize,
+    /// The rows of each batch that are wanted; those of a last batch that is not full are all.
+    pub part: Part,
     /// The order of samples, and what happens to unreadable ones.
     pub order: Order,
     /// The seed of everything random.
@@ -104,8 +126,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Rows whose sample stands in for an unreadable one.
     pub replaced: usize,
-    /// The transform's figures, means over the rows.
-    pub measures: Vec<(&'static str, f64)>,
+    /// The transform's figures, one for each row.
+    pub measures: Vec<(&'static str, Vec<f64>)>,
     /// How long the consumer waited for it.
     pub waited: Duration,
 }

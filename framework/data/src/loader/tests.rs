@@ -73,6 +73,7 @@ impl Transform for Plain {
 fn settings(order: Order, batch: usize, workers: usize) -> Settings {
     Settings {
         batch,
+        part: Part::WHOLE,
         order,
         seed: 3,
         start: Cursor::default(),
@@ -159,6 +160,27 @@ fn a_loader_started_later_goes_on_with_the_same_bytes() {
 }
 
 #[test]
+fn parts_of_a_batch_are_what_the_whole_has_in_their_place() {
+    let dataset = Numbers::new(20, &[4, 11]);
+    let whole = all(&dataset, settings(Order::Shuffled, 6, 2));
+    let parts: Vec<_> = (0..3)
+        .map(|index| {
+            let mut settings = settings(Order::Shuffled, 6, 2);
+            settings.part = Part { index, count: 3 };
+            all(&dataset, settings)
+        })
+        .collect();
+    for (number, batch) in whole.iter().enumerate() {
+        let of = |part: &Vec<Batch>| part[number].samples.clone();
+        assert_eq!(parts.iter().flat_map(of).collect::<Vec<_>>(), batch.samples);
+        let views = parts.iter().flat_map(|part| part[number].views[0].clone());
+        assert_eq!(views.collect::<Vec<_>>(), batch.views[0]);
+        let replaced: usize = parts.iter().map(|part| part[number].replaced).sum();
+        assert_eq!(replaced, batch.replaced);
+    }
+}
+
+#[test]
 fn a_bad_sample_is_replaced_counted_and_listed_once() {
     let dataset = Numbers::new(20, &[4, 11]);
     let mut loader = Loader::start(
@@ -189,9 +211,9 @@ fn evaluation_keeps_the_order_and_leaves_bad_samples_out() {
     let batches = all(&dataset, settings);
     let samples: Vec<_> = batches.iter().map(|b| b.samples.clone()).collect();
     assert_eq!(samples, [vec![1, 2, 3, 4], vec![6, 7, 8, 9]]);
-    // Figures are means over the rows that are there.
-    assert_eq!(batches[0].measures, [("number", 2.5)]);
-    assert_eq!(batches[1].measures, [("number", 7.5)]);
+    // Figures are those of the rows that are there.
+    assert_eq!(batches[0].measures, [("number", vec![1.0, 2.0, 3.0, 4.0])]);
+    assert_eq!(batches[1].measures, [("number", vec![6.0, 7.0, 8.0, 9.0])]);
     assert_eq!(batches[1].views[0], [6.0, 7.0, 8.0, 9.0]);
     assert_eq!(batches[1].views[1].len(), 8);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallfry_data::{
     Dataset, Image, LoadError,
-    loader::{Cursor, Loader, Order, Settings, Transform},
+    loader::{Cursor, Loader, Order, Part, Settings, Transform},
     normalize::Normalization,
     random::Random,
 };
@@ -112,6 +112,7 @@ pub(super) fn embed(
     let (transform, sides, [a, b]) = views(training)?;
     let settings = Settings {
         batch: training.setup.batch.clamp(1, BATCH),
+        part: Part::WHOLE,
         order: Order::Sequential,
         seed: Random::new(&[training.setup.seed, SAMPLE]).bits(),
         start: Cursor::default(),

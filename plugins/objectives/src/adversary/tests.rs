@@ -80,7 +80,14 @@ fn alike(encoders: &mut [Executed; 2], views: &[Arc<ImageBatch>; 2], groups: usi
             parameters.counters().to_vec(),
         )
     };
-    let mean = likeness(query, key, views, groups, &mut Random::new(&[0])).0;
+    let mean = likeness(
+        query,
+        key,
+        views,
+        &Groups::of(groups),
+        &mut Random::new(&[0]),
+    )
+    .0;
     let mut parameters = key.parameters();
     parameters.statistics_mut().copy_from_slice(&statistics);
     parameters.counters_mut().copy_from_slice(&counters);
@@ -95,7 +102,7 @@ fn attacked(adversary: Adversary, groups: usize) -> ([Arc<ImageBatch>; 2], [f64;
     let [query, key] = &mut encoders;
     let statistics = query.parameters().statistics().to_vec();
     let (given, mut draws) = (views.each_ref(), Random::new(&[5]));
-    let out = attack.run(query, key, given, groups, &mut draws);
+    let out = attack.run(query, key, given, &Groups::of(groups), &mut draws);
     assert_eq!(query.parameters().statistics(), statistics);
     let passes = key.parameters().counters().to_vec();
     assert_eq!(passes, [adversary.steps as u64]);
@@ -112,7 +119,13 @@ fn the_gradient_of_likeness_is_its_difference() {
         let mut encoders = [encoder(1), encoder(2)];
         let views = [images(3, 4), images(4, 4)];
         let [query, key] = &mut encoders;
-        let (_, gradients) = likeness(query, key, &views, groups, &mut Random::new(&[0]));
+        let (_, gradients) = likeness(
+            query,
+            key,
+            &views,
+            &Groups::of(groups),
+            &mut Random::new(&[0]),
+        );
         let step = 1e-2;
         for view in [0, 1] {
             for place in [0, 101, 222, 359] {

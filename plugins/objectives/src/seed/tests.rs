@@ -98,7 +98,7 @@ fn patches_are_joined_view_by_view() {
             values: (0..6).map(|i| first + i as f32).collect(),
         })
     };
-    let all = joined(&[view(0.0), view(10.0)]);
+    let all = joined(&[view(0.0), view(10.0)], 1);
     assert_eq!((all.batch, all.height, all.width), (4, 1, 1));
     let expected = [
         0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
