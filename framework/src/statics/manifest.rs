@@ -219,7 +219,9 @@ impl Manifest {
         };
         while let Some(line) = next()? {
             match line {
-                Line::Image(record) if is_below(&record.image) => manifest.records.push(record),
+                Line::Image(record) if is_below(&record.image) && record.recipe.is_finite() => {
+                    manifest.records.push(record);
+                }
                 Line::LeftOut { source, reason } => manifest.left_out.push((source, reason)),
                 Line::End {
                     images,
@@ -367,5 +369,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_ends_the_record() {
+        let text = text();
+        // The first of such a field, with another number.
+        let with = |field: &str, number: &str| {
+            let field = format!("\"{field}\":");
+            let begin = text.find(&field).expect("the recipe has one") + field.len();
+            let end = begin + text[begin..].find([',', '}']).expect("it goes on");
+            format!("{}{number}{}", &text[..begin], &text[end..])
+        };
+        let found = |text: &str| Manifest::take(text.as_bytes()).unwrap().unwrap();
+        for field in ["iou", "blur", "brightness"] {
+            assert_eq!(found(&with(field, "0.5")).0.records.len(), 2, "{field}");
+            assert_eq!(found(&with(field, "1e400")).0.records.len(), 0, "{field}");
+        }
+        let (manifest, complete) = found(&with("blur", "1e39"));
+        assert!(!complete && manifest.records.is_empty());
     }
 }

@@ -124,6 +124,27 @@ pub enum Fill {
 }
 
 impl Recipe {
+    /// Whether all its numbers are finite: what is drawn is, but one that is read may say a number that is too large.
+    pub fn is_finite(&self) -> bool {
+        let colours = |jitter: &Jitter| {
+            let Jitter {
+                brightness,
+                contrast,
+                saturation,
+                hue,
+                ..
+            } = *jitter;
+            hue.is_finite()
+                && [brightness, contrast, saturation]
+                    .iter()
+                    .all(|factor| factor.is_finite())
+        };
+        let view = |crop: &Crop| {
+            crop.jitter.as_ref().is_none_or(colours) && crop.blur.is_none_or(f32::is_finite)
+        };
+        self.views.iter().all(view) && self.pair.is_none_or(|pair| pair.iou.is_finite())
+    }
+
     /// Draws for an image of `size`, its width and height; none where it is too small to be quartered and the mode
     /// asks for that.
     ///
