@@ -29,6 +29,7 @@ pub(crate) use read::{Container, container};
 pub use space::free_space;
 pub use store::{Mark, Store};
 pub use weights::{Loaded, load_backbone, take_backbone, take_encoder};
+pub(crate) use write::copy;
 pub use write::write;
 
 /// The value of the metadata key `format` in files that this version writes.

@@ -120,7 +120,8 @@ fn entry(tensor: &Tensor, start: usize, end: usize) -> Value {
     json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]})
 }
 
-fn copy<T: Copy, const N: usize>(
+/// Writes `values` by the `bytes` of each, a block at a time.
+pub(crate) fn copy<T: Copy, const N: usize>(
     values: &[T],
     bytes: fn(T) -> [u8; N],
     out: &mut impl Write,

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use super::{
-    Communicator, Local,
+    Communicator, alone,
     launch::{self, Launch},
 };
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ impl World {
     /// This process alone.
     pub fn alone() -> Self {
         Self {
-            communicator: Arc::new(Local),
+            communicator: alone(),
             #[cfg(feature = "mpi")]
             _engine: None,
             thread: PhantomData,

@@ -13,6 +13,7 @@ use smallfry_nn::optimizer::{gradient_squares, scale_gradients};
 
 use super::{batches::ViewBatch, before::Before, shares, state::Descents};
 use crate::{
+    checkpoint,
     distributed::{
         Communicator,
         collective::{Sum, gather_texts},
@@ -237,13 +238,15 @@ impl Machine {
 
     /// Makes the gradients of all trained encoders the sums over the processes.
     fn add_gradients_up(&mut self) {
+        let mut sum = std::mem::take(&mut self.sum);
         for (name, encoder) in self.learner.encoders() {
-            if self.descents.iter().any(|(trained, _)| *trained == name) {
+            if self.trains(name) {
                 let mut parameters = encoder.parameters();
                 let (_, gradients) = parameters.values_and_gradients_mut();
-                self.sum.over(&*self.communicator, gradients);
+                sum.over(&*self.communicator, gradients);
             }
         }
+        self.sum = sum;
     }
 
     /// The norm of the gradient over all trained encoders.
@@ -317,16 +320,13 @@ impl Machine {
     }
 }
 
-/// Hashes `values`, a block at a time.
+/// Hashes `values` as checkpoints hold them.
 fn feed<T: Copy, const N: usize>(
     hasher: &mut blake3::Hasher,
     values: &[T],
     bytes: fn(T) -> [u8; N],
 ) {
-    for block in values.chunks(1 << 12) {
-        let block: Vec<u8> = block.iter().flat_map(|&value| bytes(value)).collect();
-        hasher.update(&block);
-    }
+    checkpoint::copy(values, bytes, hasher).expect("a hasher takes anything");
 }
 
 /// Adds the figures of a batch to the sums of its step.

@@ -8,7 +8,7 @@ use smallfry::{
     data::random::Random,
     dfdx::shapes::HasShape,
     distributed::{
-        Communicator, Local,
+        Communicator, alone,
         collective::{exchange_rows, share_numbers},
     },
     encoder::ImageBatch,
@@ -24,7 +24,7 @@ pub struct Groups {
 impl Groups {
     /// `count` of them, all of this process.
     pub fn of(count: usize) -> Self {
-        let communicator = Arc::new(Local);
+        let communicator = alone();
         Self {
             count,
             communicator,
