@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use smallfry::{experiment, failure::Failure, plan::Plan, run::RunOptions, workplace::Existing};
+
 /// The bytes of everything in the run folder `run` that the plan determines, by path within it.
 ///
 /// # Panics
@@ -35,4 +37,24 @@ pub fn determined(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     files
+}
+
+/// The plan of the experiment `text`, which is written to `file` and runs in the folder `runs` beside it.
+///
+/// # Panics
+/// It has mistakes.
+pub fn plan(file: &Path, text: &str) -> Plan {
+    fs::write(file, text).expect("a test's folder can be written");
+    let loaded = experiment::load(file, &[]);
+    let mut plan = loaded.unwrap_or_else(|mistakes| panic!("{}", Failure::from(mistakes)));
+    plan.output = file.with_file_name("runs");
+    plan
+}
+
+/// To run a plan where a run folder that exists is treated so.
+pub fn options(existing: Existing) -> RunOptions {
+    RunOptions {
+        existing,
+        ..RunOptions::default()
+    }
 }

@@ -11,14 +11,17 @@ use smallfry::{
     experiment,
     failure::Failure,
     objective::{Buffer, Learner, Moment, Outcome, Setup},
-    plan::Plan,
     registry::Built,
-    run::{self, RunOptions, Summary},
+    run::{self, Summary},
     testing::objective_faults,
     workplace::Existing,
 };
 use smallfry_plugins as _;
-use smallfry_tests::{golden::repository, plugin::build};
+use smallfry_tests::{
+    golden::repository,
+    plugin::build,
+    run_folder::{options, plan},
+};
 
 /// An experiment on the shipped photographs, whose training has `objective` and `more`.
 fn experiment(objective: &str, views: &str, more: &str) -> String {
@@ -38,25 +41,9 @@ fn experiment(objective: &str, views: &str, more: &str) -> String {
 /// Two views of 32 × 32 pixels.
 const TWO: &str = "view: [RandomResizedCrop(size: 32), HorizontalFlip(p: 0.5)],";
 
-fn plan(folder: &Path, text: &str) -> Plan {
-    let file = folder.join("several.ron");
-    fs::write(&file, text).unwrap();
-    let mut plan =
-        experiment::load(&file, &[]).unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
-    plan.output = folder.join("runs");
-    plan
-}
-
-fn options(existing: Existing) -> RunOptions {
-    RunOptions {
-        existing,
-        ..RunOptions::default()
-    }
-}
-
 /// Runs the experiment with so many processes; the others must end well.
 fn run(folder: &Path, text: &str, size: usize, existing: Existing) -> Result<Summary, Failure> {
-    let plan = plan(folder, text);
+    let plan = plan(&folder.join("several.ron"), text);
     if size == 1 {
         return run::run(&plan, &options(existing));
     }
@@ -340,7 +327,7 @@ fn processes_with_something_else_before_them_are_refused() {
     let text = experiment("MoCo(queue: 48, dim: 16, groups: 2)", TWO, "batch: 24,");
     let refused = |other: &str| {
         let folder = tempfile::tempdir().unwrap();
-        let plan = plan(folder.path(), &text);
+        let plan = plan(&folder.path().join("several.ron"), &text);
         fs::write(folder.path().join("other.ron"), other).unwrap();
         thread::scope(|scope| {
             let [first, second] = <[Threads; 2]>::try_from(Threads::of(2)).ok().unwrap();

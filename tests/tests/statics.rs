@@ -16,17 +16,19 @@ use smallfry::{
         encode::jpeg,
         random::Random,
     },
-    experiment,
     failure::Failure,
     plan::{Plan, Stage},
     preflight,
     results::StageOutcome,
-    run::{self, RunOptions},
-    statics,
+    run, statics,
     workplace::Existing,
 };
 use smallfry_plugins as _; // links the stock plugins
-use smallfry_tests::{golden::Reference, program};
+use smallfry_tests::{
+    golden::Reference,
+    program,
+    run_folder::{self, options},
+};
 
 /// Seven images of two classes, one of them no image, two with troublesome names.
 fn images(folder: &Path) {
@@ -58,18 +60,7 @@ fn text(fields: &str) -> String {
 }
 
 fn plan(folder: &Path, fields: &str) -> Plan {
-    fs::write(folder.join("set.ron"), text(fields)).unwrap();
-    let mut plan = experiment::load(&folder.join("set.ron"), &[])
-        .unwrap_or_else(|errors| panic!("{}", Failure::from(errors)));
-    plan.output = folder.join("runs");
-    plan
-}
-
-fn options(existing: Existing) -> RunOptions {
-    RunOptions {
-        existing,
-        ..RunOptions::default()
-    }
+    run_folder::plan(&folder.join("set.ron"), &text(fields))
 }
 
 fn written(folder: &Path) -> PathBuf {
